@@ -1,0 +1,112 @@
+"""Pictures by code: a pen that draws in a creature's own coordinates, backgrounds, light.
+
+Everything takes a `numpy.random.Generator` and draws from nothing else, so that one seed gives one picture.
+"""
+
+import numpy as np
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
+
+OVERSAMPLE = 2  # pictures are drawn this much larger and shrunk, which smooths every edge
+
+
+class Pen:
+    """Draws polygons and lines, given in unit coordinates (x right, y down, the creature about -1..1), on an image.
+
+    `place` is where the origin lies (pixels), `size` the pixels a unit, `angle` the heading in radians.
+    """
+
+    def __init__(self, image, place, size, angle):
+        self.draw = ImageDraw.Draw(image)
+        cos, sin = np.cos(angle), np.sin(angle)
+        self.matrix, self.place, self.size = size * np.array([[cos, -sin], [sin, cos]]), np.asarray(place), size
+
+    def pixels(self, points):
+        """Unit coordinates (K, 2) as a list of pixel pairs."""
+        return [tuple(p) for p in (np.asarray(points, float) @ self.matrix.T + self.place).tolist()]
+
+    def polygon(self, points, color):
+        self.draw.polygon(self.pixels(points), fill=color)
+
+    def line(self, points, width, color):
+        self.draw.line(self.pixels(points), fill=color, width=max(1, round(width * self.size)), joint="curve")
+
+    def oval(self, x, y, half_width, half_length, color, turn=0.0):
+        """An ellipse around (x, y), turned by `turn` radians."""
+        self.polygon(oval_points(x, y, half_width, half_length, turn), color)
+
+
+def oval_points(x, y, half_width, half_length, turn=0.0, count=28):
+    """`count` points on an ellipse around (x, y), (count, 2)."""
+    t = np.linspace(0, 2 * np.pi, count, endpoint=False)
+    across, along = half_width * np.cos(t), half_length * np.sin(t)
+    return np.stack(
+        [x + across * np.cos(turn) - along * np.sin(turn), y + across * np.sin(turn) + along * np.cos(turn)], 1
+    )
+
+
+def shade(color, factor):
+    """An RGB(A) colour made darker (factor < 1) or lighter (factor > 1)."""
+    return tuple(int(np.clip(c * factor, 0, 255)) for c in color[:3]) + tuple(color[3:])
+
+
+def vary(rng, color, amount=18):
+    """An RGB colour near `color`: each channel moves by up to `amount` steps, all together by up to twice that."""
+    move = rng.uniform(-amount, amount, 3) + rng.uniform(-2 * amount, 2 * amount)
+    return tuple(int(np.clip(c + m, 0, 255)) for c, m in zip(color, move, strict=True))
+
+
+def smooth_noise(rng, size, cells):
+    """A field of soft blotches in 0..1, (size, size) float32; `cells` blotches a side."""
+    grid = (rng.random((cells + 2, cells + 2)) * 255).astype(np.uint8)
+    return np.asarray(Image.fromarray(grid).resize((size, size), Image.Resampling.BICUBIC), np.float32) / 255
+
+
+GROUNDS = ((92, 128, 58), (138, 112, 78), (168, 158, 142), (214, 206, 190), (196, 150, 160), (70, 88, 60), (190, 178, 96))
+
+
+def background(rng, size, litter):
+    """A blurred garden: blotches of two ground colours, with up to `litter` blades, pebbles and petals. RGB image."""
+    first, second = (np.array(vary(rng, GROUNDS[i])) for i in rng.choice(len(GROUNDS), 2, replace=False))
+    mix = smooth_noise(rng, size, int(rng.integers(1, 7)))[..., None]
+    mix = 0.7 * mix + 0.3 * smooth_noise(rng, size, int(rng.integers(12, 40)))[..., None]
+    image = Image.fromarray((first * mix + second * (1 - mix)).clip(0, 255).astype(np.uint8))
+    clutter(rng, image, int(rng.integers(litter + 1)))
+    return image.filter(ImageFilter.GaussianBlur(rng.uniform(0, 2.5)))
+
+
+def clutter(rng, image, count):
+    """Lays `count` blades, pebbles and petals on `image`, some of them dark and body-shaped."""
+    for _ in range(count):
+        color = vary(rng, GROUNDS[rng.integers(len(GROUNDS))]) if rng.random() < 0.7 else vary(rng, (60, 45, 35))
+        pen = Pen(image, rng.uniform(0, image.width, 2), image.width * rng.uniform(0.04, 0.3), rng.uniform(0, 2 * np.pi))
+        if rng.random() < 0.5:
+            bend = rng.uniform(-0.5, 0.5)
+            pen.line([(0, -1), (bend / 2, -0.3), (bend, 0.3), (bend * 1.5, 1)], rng.uniform(0.03, 0.14), color)
+        else:
+            width = rng.uniform(0.15, 0.5)
+            pen.oval(0, 0, width, 0.5, color)
+            pen.oval(-width / 4, -0.1, width / 2, 0.3, shade(color, rng.uniform(0.85, 1.25)))
+
+
+def put(image, layer, rng):
+    """Lays an RGBA `layer` on `image` with the soft shadow that a light from somewhere above it casts."""
+    alpha = layer.getchannel("A")
+    reach = image.width * 0.03
+    shadow = ImageChops.offset(alpha, *(int(v) for v in rng.uniform(-reach, reach, 2)))
+    shadow = shadow.filter(ImageFilter.GaussianBlur(reach / 2)).point(lambda v: int(v * 0.5))
+    image.paste((20, 18, 16), mask=shadow)
+    image.paste(layer.convert("RGB"), mask=alpha)
+
+
+def photograph(rng, image, size):
+    """What a camera adds: light falling off to one side, a colour cast, blur, noise. Shrinks to `size` pixels a side."""
+    image = image.resize((size, size), Image.Resampling.BOX).filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.9)))
+    pixels = np.asarray(image, np.float32)
+    across, down = np.meshgrid(np.linspace(-1, 1, size), np.linspace(-1, 1, size))
+    angle = rng.uniform(0, 2 * np.pi)
+    light = 1 + rng.uniform(0, 0.35) * (np.cos(angle) * across + np.sin(angle) * down)
+    cast = rng.uniform(0.88, 1.12, 3)
+    contrast, brightness = rng.uniform(0.65, 1.2), rng.uniform(-30, 30)
+    pixels = (pixels * light[..., None] * cast - 128) * contrast + 128 + brightness
+    pixels += rng.normal(0, rng.uniform(1, 9), pixels.shape)
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))

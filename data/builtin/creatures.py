@@ -1,0 +1,286 @@
+"""Drawn creatures and things: ants and bees for problem 1, and the other classes that the built-in weights learned from.
+
+An insect is a row of `INSECTS`: body parts, legs, wings, antennae, markings. Nothing about a single picture decides its class:
+colours, sizes and poses overlap, ants sometimes have wings and bees fold theirs; a model has to see the build.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from data.builtin.canvas import OVERSAMPLE, Pen, background, clutter, oval_points, photograph, put, shade, vary
+
+BLACK, BROWN, RED, AMBER, GREEN, BLUE, STRAW, GREY = (
+    (34, 30, 30), (96, 62, 38), (140, 52, 34), (196, 132, 44), (74, 118, 52), (52, 84, 132), (206, 184, 120), (120, 116, 110)
+)  # fmt: skip
+BRIGHT = ((214, 92, 40), (232, 186, 52), (84, 120, 196), (176, 70, 130), (236, 232, 220), (120, 60, 40))
+
+
+@dataclass(frozen=True)
+class Insect:
+    """How a kind is built, in units of half its length; y runs from the head (-1) to the tail (1)."""
+
+    parts: tuple  # (y, half width, half length), from the tail to the head: later ones are drawn over earlier ones
+    colors: tuple  # one is chosen for a picture and varied
+    legs: int = 3  # pairs
+    leg_length: float = 0.75
+    wings: tuple = ()  # pairs: (y of the joint, length, half width, angle from the tail in radians)
+    wing_chance: float = 1.0
+    wing_color: str = "clear"  # clear or bright
+    marking: str = "plain"  # plain, stripes, spots, seam: what the largest part wears
+    antenna: float = 0.4  # length, 0 for none
+    elbow: bool = False  # bent antennae
+    hair: float = 0.0  # length of the fuzz
+
+
+WIDE, BACK = 1.25, 0.45  # wing angles: stretched out, folded back
+
+INSECTS = {
+    "ants": Insect(
+        parts=((0.52, 0.25, 0.34), (0.1, 0.05, 0.08), (-0.2, 0.13, 0.26), (-0.66, 0.2, 0.2)),
+        colors=(BLACK, BROWN, RED, AMBER), leg_length=0.85, wings=((-0.3, 0.9, 0.14, BACK),), wing_chance=0.15,
+        antenna=0.6, elbow=True,
+    ),
+    "bees": Insect(
+        parts=((0.42, 0.28, 0.42), (-0.22, 0.25, 0.26), (-0.64, 0.19, 0.16)),
+        colors=(BLACK, BROWN, AMBER, STRAW), leg_length=0.6, wings=((-0.25, 0.85, 0.18, 0.95), (-0.1, 0.6, 0.14, 0.6)),
+        wing_chance=0.9, marking="stripes", antenna=0.35, elbow=True, hair=0.09,
+    ),
+    "beetle": Insect(
+        parts=((0.3, 0.4, 0.6), (-0.38, 0.3, 0.2), (-0.66, 0.18, 0.16)),
+        colors=(BLACK, GREEN, BROWN, BLUE), leg_length=0.65, marking="seam", antenna=0.4,
+    ),
+    "ladybird": Insect(
+        parts=((0.1, 0.6, 0.65), (-0.56, 0.34, 0.18), (-0.74, 0.18, 0.12)),
+        colors=(RED, AMBER, BLACK, STRAW), leg_length=0.7, marking="spots", antenna=0.2,
+    ),
+    "butterfly": Insect(
+        parts=((0.35, 0.07, 0.5), (-0.2, 0.09, 0.2), (-0.45, 0.08, 0.08)),
+        colors=(BLACK, BROWN), leg_length=0.25, wings=((-0.05, 0.8, 0.34, 0.9), (-0.25, 1.0, 0.42, 1.9)),
+        wing_color="bright", antenna=0.6,
+    ),
+    "moth": Insect(
+        parts=((0.3, 0.15, 0.45), (-0.25, 0.18, 0.22), (-0.5, 0.12, 0.1)),
+        colors=(BROWN, GREY, STRAW), leg_length=0.3, wings=((-0.1, 0.7, 0.3, 0.55), (-0.25, 0.95, 0.32, 0.85)),
+        wing_color="bright", antenna=0.35, hair=0.07,
+    ),
+    "dragonfly": Insect(
+        parts=((0.45, 0.06, 0.7), (-0.3, 0.14, 0.22), (-0.58, 0.16, 0.1)),
+        colors=(BLUE, GREEN, RED, BROWN), leg_length=0.3, wings=((-0.15, 1.0, 0.12, 1.3), (-0.32, 1.0, 0.12, 1.75)),
+        marking="stripes", antenna=0.1,
+    ),
+    "fly": Insect(
+        parts=((0.3, 0.26, 0.34), (-0.2, 0.26, 0.26), (-0.54, 0.24, 0.14)),
+        colors=(BLACK, GREY, GREEN, BLUE), leg_length=0.7, wings=((-0.2, 0.95, 0.2, 0.5),), antenna=0.0, hair=0.03,
+    ),
+    "crane fly": Insect(
+        parts=((0.3, 0.06, 0.55), (-0.3, 0.1, 0.16), (-0.52, 0.07, 0.08)),
+        colors=(BROWN, GREY, STRAW), leg_length=1.7, wings=((-0.3, 0.95, 0.12, 0.9),), antenna=0.25,
+    ),
+    "grasshopper": Insect(
+        parts=((0.25, 0.15, 0.75), (-0.45, 0.17, 0.25), (-0.78, 0.14, 0.16)),
+        colors=(GREEN, BROWN, STRAW), leg_length=1.05, wings=((-0.35, 1.25, 0.1, 0.12),), antenna=0.7,
+    ),
+    "earwig": Insect(
+        parts=((0.3, 0.17, 0.5), (-0.3, 0.15, 0.2), (-0.6, 0.13, 0.13)),
+        colors=(BROWN, RED, BLACK), leg_length=0.5, marking="stripes", antenna=0.7,
+    ),
+    "shield bug": Insect(
+        parts=((0.2, 0.46, 0.55), (-0.3, 0.5, 0.22), (-0.6, 0.16, 0.14)),
+        colors=(GREEN, BROWN, GREY), leg_length=0.75, antenna=0.6,
+    ),
+    "spider": Insect(parts=((0.3, 0.3, 0.38), (-0.25, 0.2, 0.22)), colors=(BLACK, BROWN, GREY), legs=4, leg_length=1.25,
+                     antenna=0.2),
+    "tick": Insect(parts=((0.1, 0.45, 0.5), (-0.5, 0.12, 0.1)), colors=(BROWN, RED, GREY), legs=4, leg_length=0.55, antenna=0.1),
+    "wood louse": Insect(parts=((0.05, 0.42, 0.75), (-0.7, 0.2, 0.14)), colors=(GREY, BROWN, BLACK), legs=6, leg_length=0.45,
+                         marking="stripes", antenna=0.3),
+}  # fmt: skip
+
+
+def draw_insect(pen, rng, kind):
+    """Draws one insect of `INSECTS[kind]`, every measure a little different each time."""
+    plan = INSECTS[kind]
+    color = vary(rng, plan.colors[rng.integers(len(plan.colors))])
+    parts = [tuple(np.array(part) * (1, *rng.uniform(0.82, 1.2, 2))) for part in plan.parts]
+    front = parts[-2] if len(parts) > 1 else parts[0]
+    draw_legs(pen, rng, plan, front, shade(color, 0.75))
+    if plan.antenna:
+        draw_antennae(pen, rng, plan, parts[-1], shade(color, 0.75))
+    if plan.hair:
+        for y, width, length in parts[:2]:
+            for x, at in oval_points(0, y, width, length, count=70) + rng.normal(0, 0.015, (70, 2)):
+                pen.line([(x, at), (x * (1 + plan.hair / width), y + (at - y) * (1 + plan.hair / length))], 0.015, shade(color, 1.3))
+    for y, width, length in parts:
+        pen.oval(0, y, width, length, color)
+        pen.oval(-width * 0.25, y - length * 0.2, width * 0.5, length * 0.5, shade(color, rng.uniform(1.1, 1.45)))
+    mark(pen, rng, plan.marking, max(parts, key=lambda part: part[1] * part[2]), color)
+    if plan.wings and rng.random() < plan.wing_chance:
+        draw_wings(pen, rng, plan)
+
+
+def draw_legs(pen, rng, plan, front, color):
+    """Pairs of jointed legs, fanned out from the part that bears them."""
+    y, width, length = front
+    for k, spread in enumerate(np.linspace(-0.9, 0.9, plan.legs)):
+        for side in (-1, 1):
+            reach = plan.leg_length * rng.uniform(0.8, 1.15)
+            hip = np.array([side * width * 0.6, y + spread * length * 0.8 + 0.05 * k])
+            knee = hip + reach * 0.5 * np.array([side, spread * 0.7 + rng.normal(0, 0.12)])
+            foot = knee + reach * 0.5 * np.array([side * 0.55, spread * 0.9 + rng.uniform(0.1, 0.45)])
+            pen.line([hip, knee, foot], 0.035, color)
+
+
+def draw_antennae(pen, rng, plan, head, color):
+    y, width, length = head
+    for side in (-1, 1):
+        root = np.array([side * width * 0.4, y - length * 0.7])
+        out = rng.uniform(0.3, 0.7) + 0.5 * plan.elbow
+        elbow = root + plan.antenna * 0.5 * np.array([side * out, -0.6])
+        tip = elbow + plan.antenna * 0.5 * np.array([side * (0.1 if plan.elbow else out), -1])
+        pen.line([root, elbow, tip], 0.03, color)
+
+
+def draw_wings(pen, rng, plan):
+    """Pairs of wings; half of the pictures show them a little more open or more folded than the plan has them."""
+    opening = rng.uniform(0.55, 1.15)
+    color = vary(rng, BRIGHT[rng.integers(len(BRIGHT))]) if plan.wing_color == "bright" else (225, 228, 232)
+    opaque = 255 if plan.wing_color == "bright" else int(rng.uniform(70, 150))
+    for y, length, width, angle in plan.wings:
+        for side in (-1, 1):
+            turn = side * angle * opening
+            middle = np.array([side * 0.08 + np.sin(turn) * length / 2, y + np.cos(turn) * length / 2])
+            pen.oval(*middle, width, length / 2, (*color, opaque), -turn)
+            if opaque == 255:
+                pen.oval(*(middle * 1.15), width * 0.4, length * 0.2, (*shade(color, 0.6), 255), -turn)
+            else:
+                pen.line([(side * 0.08, y), middle * 1.6 - (side * 0.04, y * 0.6)], 0.012, (90, 80, 70, 160))
+
+
+def mark(pen, rng, marking, part, color):
+    """What the largest part wears. Stripes are sometimes faint, so that they alone do not tell a bee."""
+    y, width, length = part
+    other = shade(color, rng.uniform(0.35, 0.75)) if np.mean(color) > 70 else shade(color, rng.uniform(1.6, 3.2))
+    if marking == "stripes":
+        for at in np.linspace(-0.65, 0.75, int(rng.integers(3, 6))):
+            reach = width * np.sqrt(max(0.05, 1 - at**2)) * 0.98
+            bow = 0.12 * length
+            pen.line([(-reach, y + at * length), (0, y + at * length + bow), (reach, y + at * length)], 0.2 * length, other)
+    elif marking == "spots":
+        for _ in range(int(rng.integers(4, 10))):
+            angle, far = rng.uniform(0, 2 * np.pi), rng.uniform(0.2, 0.75)
+            pen.oval(far * width * np.cos(angle), y + far * length * np.sin(angle), 0.09, 0.09, other)
+    elif marking == "seam":
+        pen.line([(0, y - length * 0.9), (0, y + length * 0.95)], 0.03, other)
+
+
+def draw_worm(pen, rng, kind):
+    """Caterpillar, centipede, snake, earthworm: beads along a bent line."""
+    count, width, feet = {"caterpillar": (9, 0.2, 0.3), "centipede": (16, 0.1, 0.4), "snake": (40, 0.1, 0), "earthworm": (30, 0.06, 0)}[kind]
+    color = vary(rng, (GREEN, BROWN, RED, STRAW, GREY)[rng.integers(5)])
+    t = np.linspace(-1, 1, count)
+    bend, waves, phase = rng.uniform(0.1, 0.4), rng.uniform(1, 2.5) * (2 if kind == "snake" else 1), rng.uniform(0, 6)
+    for k, (x, y) in enumerate(zip(bend * np.sin(waves * t * 1.6 + phase), t, strict=True)):
+        for side in (-1, 1) if feet else ():
+            pen.line([(x, y), (x + side * (width + feet * 0.4), y + 0.08)], 0.03, shade(color, 0.7))
+        pen.oval(x, y, width * (1.25 if k == 0 else 1), width, shade(color, 0.8 if k % 2 and kind != "earthworm" else 1.1))
+
+
+def draw_snail(pen, rng, kind):
+    shell, body = vary(rng, (AMBER, BROWN, STRAW, GREY)[rng.integers(4)]), vary(rng, STRAW)
+    pen.oval(0, 0.1, 0.2, 0.9, body)
+    for side in (-1, 1):
+        pen.line([(side * 0.08, -0.7), (side * 0.25, -1.05)], 0.04, body)
+    for k, radius in enumerate(np.linspace(0.55, 0.1, 6)):
+        pen.oval(0.03 * k, 0.2 - 0.03 * k, radius, radius, shade(shell, 1.25 if k % 2 else 0.8))
+
+
+def draw_fish(pen, rng, kind):
+    color = vary(rng, (BLUE, AMBER, GREY, RED)[rng.integers(4)])
+    pen.polygon([(0, 0.5), (-0.35, 1), (0, 0.85), (0.35, 1)], shade(color, 0.8))
+    pen.polygon([(0, -0.2), (0.55, 0.2), (0, 0.35), (-0.45, 0.2)], shade(color, 0.85))
+    pen.oval(0, -0.1, rng.uniform(0.25, 0.36), 0.75, color)
+    mark(pen, rng, "stripes" if rng.random() < 0.5 else "plain", (0.0, 0.3, 0.6), color)
+    pen.oval(0.1, -0.6, 0.06, 0.06, (240, 240, 235))
+
+
+def draw_flower(pen, rng, kind):
+    color, count = vary(rng, BRIGHT[rng.integers(len(BRIGHT))]), int(rng.integers(5, 12))
+    for turn in np.arange(count) * 2 * np.pi / count:
+        pen.oval(0.55 * np.sin(turn), -0.55 * np.cos(turn), 1.3 / count, 0.42, shade(color, rng.uniform(0.85, 1.15)), turn)
+    pen.oval(0, 0, 0.25, 0.25, vary(rng, AMBER))
+
+
+def draw_leaf(pen, rng, kind):
+    color, width = vary(rng, (GREEN, AMBER, RED, BROWN)[rng.integers(4)]), rng.uniform(0.25, 0.55)
+    t = np.linspace(0, np.pi, 20)
+    edge = np.stack([width * np.sin(t) ** 1.2, -0.9 * np.cos(t)], 1)
+    pen.polygon(np.concatenate([edge, edge[::-1] * (-1, 1)]), color)
+    pen.line([(0, -0.85), (0, 1.1)], 0.04, shade(color, 0.7))
+    for y in np.linspace(-0.5, 0.5, 5):
+        for side in (-1, 1):
+            pen.line([(0, y + 0.2), (side * width * 0.7, y - 0.1)], 0.02, shade(color, 0.75))
+
+
+def draw_mushroom(pen, rng, kind):
+    cap = vary(rng, (RED, BROWN, STRAW, GREY)[rng.integers(4)])
+    pen.polygon([(-0.14, 0), (0.14, 0), (0.2, 0.95), (-0.2, 0.95)], vary(rng, (225, 215, 195)))
+    t = np.linspace(np.pi, 2 * np.pi, 20)
+    pen.polygon(np.stack([0.75 * np.cos(t), 0.1 + rng.uniform(0.6, 0.95) * np.sin(t)], 1), cap)
+    for _ in range(int(rng.integers(0, 7))):
+        pen.oval(rng.uniform(-0.45, 0.45), rng.uniform(-0.45, -0.05), 0.08, 0.07, shade(cap, 1.6))
+
+
+def draw_star(pen, rng, kind):
+    color, arms, inner = vary(rng, (AMBER, RED, BLUE, STRAW)[rng.integers(4)]), int(rng.integers(5, 8)), rng.uniform(0.25, 0.45)
+    turn = np.arange(2 * arms) * np.pi / arms
+    radius = np.where(np.arange(2 * arms) % 2, inner, 1.0)[:, None]
+    pen.polygon(radius * np.stack([np.sin(turn), -np.cos(turn)], 1), color)
+    pen.polygon(0.5 * radius * np.stack([np.sin(turn), -np.cos(turn)], 1), shade(color, 1.25))
+
+
+def draw_crab(pen, rng, kind):
+    color = vary(rng, (RED, AMBER, GREY, BROWN)[rng.integers(4)])
+    body = Insect(parts=(), colors=(), legs=4, leg_length=0.9)
+    draw_legs(pen, rng, body, (0.1, 0.6, 0.3), shade(color, 0.8))
+    for side in (-1, 1):
+        pen.line([(side * 0.4, -0.2), (side * 0.8, -0.5), (side * 0.55, -0.85)], 0.1, color)
+        pen.oval(side * 0.5, -0.85, 0.16, 0.24, color, side * 0.5)
+    pen.oval(0, 0.05, 0.6, 0.42, color)
+    pen.oval(-0.1, -0.05, 0.35, 0.2, shade(color, 1.25))
+
+
+def draw_feather(pen, rng, kind):
+    color = vary(rng, (GREY, STRAW, BLUE, BROWN)[rng.integers(4)])
+    for y in np.linspace(-0.9, 0.6, 34):
+        for side in (-1, 1):
+            pen.line([(0, y), (side * 0.3 * np.sqrt(1 - (y / 1.05) ** 2), y - 0.22)], 0.05, shade(color, rng.uniform(0.8, 1.2)))
+    pen.line([(0, -0.95), (0, 1.05)], 0.04, shade(color, 0.6))
+
+
+THINGS = {
+    "caterpillar": draw_worm, "centipede": draw_worm, "snake": draw_worm, "earthworm": draw_worm, "snail": draw_snail,
+    "fish": draw_fish, "flower": draw_flower, "leaf": draw_leaf, "mushroom": draw_mushroom, "star": draw_star,
+    "crab": draw_crab, "feather": draw_feather,
+}  # fmt: skip
+
+TARGETS = ("ants", "bees")  # problem 1's classes: no built-in weights ever see them
+PRETRAINING = tuple(sorted({**INSECTS, **THINGS}.keys() - set(TARGETS)))  # the 25 classes that `data.pretrain` teaches
+
+
+def draw_photo(kind, rng, size=160, half_length=(0.16, 0.42), off_center=0.25, litter=20):
+    """A `size` x `size` RGB image of one (at times two) of `kind`, of any heading, on a cluttered ground.
+
+    half_length: bounds of half the creature's length, off_center: of its distance from the middle, both as shares of the
+    picture's side. litter: how many things may lie around it.
+    """
+    large = size * OVERSAMPLE
+    image = background(rng, large, litter)
+    for _ in range(1 + (rng.random() < 0.15 * (litter > 10))):
+        layer = Image.new("RGBA", image.size)
+        place = (0.5 + rng.uniform(-off_center, off_center, 2)) * large
+        pen = Pen(layer, place, large * rng.uniform(*half_length), rng.uniform(0, 2 * np.pi))
+        (draw_insect if kind in INSECTS else THINGS[kind])(pen, rng, kind)
+        put(image, layer, rng)
+    clutter(rng, image, int(rng.integers(1 + litter // 5)))  # a blade in front of it
+    return photograph(rng, image, size)

@@ -1,0 +1,131 @@
+"""Problem 1's photos: ants and bees, a folder of one's own, or the built-in drawings, all in torchvision's ImageFolder layout."""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+from torchvision.datasets import ImageFolder
+from tqdm import tqdm
+
+from data import DataError, builtin, choose
+from data.builtin import creatures
+from data.files import fingerprint, new_folder, user_errors
+
+COUNTS = {"train": {"ants": 124, "bees": 120}, "val": {"ants": 70, "bees": 83}}  # of the built-in set, as in the real one
+SUFFIXES = frozenset(Image.registered_extensions())  # what Pillow reads
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Two ImageFolder data sets of the same classes, and what a plot should call them."""
+
+    train: ImageFolder
+    val: ImageFolder
+    name: str
+
+    @property
+    def classes(self):
+        return self.train.classes
+
+    @property
+    def fingerprint(self):
+        """Changes when a photo is added, removed, renamed or grows."""
+        return fingerprint(
+            [[(path[len(split.root) :], Path(path).stat().st_size) for path, _ in split.samples] for split in (self.train, self.val)]
+        )
+
+
+def load(data, photos, cache):
+    """The photos that a run trains on and is measured on.
+
+    data: the script's `--data`. photos: `--photos`, a folder with `train/<class>/` and `val/<class>/`, or None.
+    cache: the folder where the built-in set is drawn if it is not there yet.
+    Raises DataError, naming the folder or the photo, on an incomplete set or a photo that cannot be read.
+    """
+    if photos:
+        return read(photos, f"photos in {Path(photos).name}", SUFFIXES)
+    folder = choose("insects", data)
+    if folder:
+        return read(folder, "hymenoptera_data (ants and bees, real photos)", {".jpg"})
+    return read(draw(cache), "built-in ants and bees (drawn)", {".png"})
+
+
+def read(folder, name, suffixes):
+    """Opens `folder/train` and `folder/val`, and every photo in them once.
+
+    suffixes: the file name endings, lower case, that count as photos; other files are passed over.
+    """
+    splits = []
+    for split in ("train", "val"):
+        root = Path(folder) / split
+        if not root.is_dir():
+            raise DataError(f"{root}: no such folder; {folder} should hold train/<class>/ and val/<class>/ with photos in them")
+        with user_errors(root):
+            try:
+                splits.append(ImageFolder(root, loader=open_photo, is_valid_file=lambda p: Path(p).suffix.lower() in suffixes))
+            except FileNotFoundError as error:
+                raise DataError(f"{root}: {_which_class(root, suffixes, error)}") from None
+    train, val = splits
+    if train.classes != val.classes:
+        odd = sorted(set(train.classes) ^ set(val.classes))[0]
+        raise DataError(f"{folder}: class {odd!r} is not in both train and val; the two need the same class folders")
+    if len(train.classes) < 2:
+        raise DataError(f"{folder}: only one class ({train.classes[0]}); there must be two or more to tell apart")
+    for path, _ in tqdm([*train.samples, *val.samples], desc="checking photos", leave=False, delay=2):
+        open_photo(path)
+    return Photos(train, val, name)
+
+
+def _which_class(root, suffixes, error):
+    """Says what is wrong with a split that ImageFolder refuses."""
+    with user_errors(root):
+        for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+            if not any(path.suffix.lower() in suffixes for path in folder.rglob("*")):
+                return f"class {folder.name!r} holds no photo; fill or remove the folder {folder}"
+    return "holds no class folders; there should be one folder a class, with photos in it"
+
+
+def open_photo(path):
+    """A photo as an upright RGB image, whatever it is stored as (EXIF rotation, grey, palette, alpha on white, CMYK, 16 bit).
+
+    Raises DataError, naming the file, where it is missing, broken, cut short, or so large that it may be an attack.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                image.load()
+                upright = ImageOps.exif_transpose(image)
+                if upright.mode.startswith("I"):  # 16 bit grey; Pillow would cut it off at 255
+                    levels = np.asarray(upright, np.float64)
+                    upright = Image.fromarray((levels * (255 / max(levels.max(), 65535 if levels.max() > 255 else 255))).astype(np.uint8))
+                if upright.has_transparency_data:
+                    rgba = upright.convert("RGBA")
+                    upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+                return upright.convert("RGB")
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such photo") from None
+    except Image.UnidentifiedImageError:
+        raise DataError(f"{path}: not a picture that Pillow can read; replace or remove it") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise DataError(f"{path}: has too many pixels to be a photo; shrink or remove it") from None
+    except Exception as error:  # Pillow's readers raise whatever broken bytes lead them to
+        raise DataError(f"{path}: broken or cut short ({error or type(error).__name__}); replace or remove it") from None
+
+
+def draw(cache):
+    """The folder of the built-in ants and bees, drawn from a fixed seed on the first call (some seconds)."""
+    folder = Path(cache) / f"builtin-insects-{builtin.version()}"
+    if not folder.is_dir():
+        jobs = [(s, c, k) for s, split in enumerate(COUNTS) for c, kind in enumerate(COUNTS[split]) for k in range(COUNTS[split][kind])]
+        with new_folder(folder) as unfinished:
+            for s, c, k in tqdm(jobs, desc="drawing the built-in ants and bees", leave=False):
+                kind = creatures.TARGETS[c]
+                target = unfinished / list(COUNTS)[s] / kind / f"{kind}_{k:03d}.png"
+                image = creatures.draw_photo(kind, np.random.default_rng([1, s, c, k]))
+                with user_errors(target):
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    image.save(target)
+    return folder

@@ -1,0 +1,335 @@
+"""What every script shares: flags, seeds, the results folder, checkpoints, results.json, figures, the one-line error.
+
+A script reads: parse the flags, load the data, then
+
+    with Run("transfer_learning", args, data=..., weights=..., settings=...) as run:
+        ...                                # train; run.checkpoint(name) makes it resumable
+        run.figure(figure, "curves.png", title, caption)
+        run.finish(metrics, columns, rows)
+
+Nothing is written before the `with`, so wrong input leaves nothing behind.
+"""
+
+import argparse
+import hashlib
+import io
+import json
+import os
+import platform
+import random
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from data import DataError
+from data.files import user_errors, write_bytes, write_json
+
+try:
+    import fcntl
+except ImportError:  # Windows: two runs into one folder are then not kept apart
+    fcntl = None
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe & Ito: distinct to colour-blind eyes
+
+
+# ---- the command line
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose errors are one line on stderr with exit status 2, and whose --help shows every default."""
+
+    def __init__(self, **options):
+        super().__init__(formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False, **options)
+
+    def error(self, message):
+        raise DataError(f"{message}; see {self.prog} --help")
+
+
+def at_least(low, kind=int, below=float("inf")):
+    """An argparse type: a number of `kind`, finite, `low` or more and less than `below`."""
+
+    def number(text):
+        value = kind(text)
+        if not low <= value < below or value != value:
+            raise argparse.ArgumentTypeError(f"must be at least {low}{f' and below {below}' * (below < 1e300)}, got {text}")
+        return value
+
+    number.__name__ = kind.__name__  # argparse names it in "invalid int value"
+    return number
+
+
+def add_common_flags(parser):
+    """Adds the flags that every script has; --epochs or --steps and --seed are the script's own."""
+    parser.add_argument("--data", metavar="DIR", help="folder with the real data, or 'builtin' (default: data/ if it is there)")
+    parser.add_argument("--results", metavar="DIR", default="results", help="folder to write to")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: CUDA where there is a GPU")
+    parser.add_argument("--resume", action="store_true", help="go on with a run that was stopped, from its last checkpoint")
+    parser.add_argument("--quick", action="store_true", help="a first look in seconds: little training, results in their own folder")
+
+
+def add_seed_flag(parser):
+    parser.add_argument("--seed", type=at_least(0, below=2**31), default=0, help="the same seed gives the same numbers")
+
+
+def run_main(main):
+    """Runs `main()`; wrong input ends in one line on stderr and exit status 2, Ctrl-C in one line and 130."""
+    try:
+        main()
+    except DataError as error:
+        sys.exit(_last_words(f"error: {error}", 2))
+    except KeyboardInterrupt:
+        sys.exit(_last_words("stopped; the same command with --resume goes on from the last checkpoint", 130))
+    except BrokenPipeError:  # the reader of our output (head, less) has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _last_words(message, status):
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
+    print(line.encode(errors="backslashreplace").decode(), file=sys.stderr)
+    return status
+
+
+def pick_device(name):
+    """The torch device for `--device`. Raises DataError where CUDA was asked for and there is none."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise DataError("--device cuda: PyTorch finds no CUDA device here; use --device cpu")
+    return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
+
+
+def seed_all(*parts):
+    """Seeds random, numpy and torch from `parts` (numbers, strings).
+
+    Called with the epoch among the parts at the start of every epoch, so that a resumed run needs no generator states.
+    """
+    number = int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big")
+    random.seed(number)
+    np.random.seed(number)
+    torch.manual_seed(number)
+
+
+# ---- tensors on disk
+
+
+def save_tensors(path, content):
+    """Writes tensors, numbers, strings and dicts and lists of them, as `torch.save` does, whole or not at all."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_bytes(path, buffer.getbuffer())
+
+
+def load_tensors(path, what):
+    """Reads what `save_tensors` wrote, or any file of weights, onto the CPU. Never runs code that the file may hold.
+
+    what: how an error calls the file ("a weights file").
+    Raises DataError where the file is missing, cut short, or holds other things than tensors and plain values.
+    """
+    if not Path(path).is_file():
+        raise DataError(f"{path}: no such file; it should be {what}")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error}); it should be {what}") from None
+    except Exception as error:  # torch.load raises a dozen kinds on broken files
+        if "Unsupported" in str(error) or "GLOBAL" in str(error):
+            raise DataError(f"{path}: holds Python objects, which could run code, so it is not loaded; it should be {what}") from None
+        raise DataError(f"{path}: cut short or no PyTorch file; it should be {what}") from None
+
+
+# ---- a run and its folder
+
+
+class Checkpoint:
+    """One resumable piece of a run (a scenario, a picture): `load()` gives what the last `save(state)` took.
+
+    identity: a flat dict of all that the numbers depend on; a checkpoint of another one is refused.
+    """
+
+    def __init__(self, path, identity):
+        self.path, self.identity = path, identity
+
+    def load(self):
+        """The saved state, or None where there is none. Raises DataError on a broken or a foreign checkpoint."""
+        if not self.path.exists():
+            return None
+        content = load_tensors(self.path, "a checkpoint (leave out --resume to start anew)")
+        if not isinstance(content, dict) or not content.keys() >= {"identity", "state"}:
+            raise DataError(f"{self.path}: is no checkpoint of this project; leave out --resume to start anew")
+        check_identity(self.path, content["identity"], self.identity)
+        return content["state"]
+
+    def save(self, state):
+        save_tensors(self.path, {"identity": self.identity, "state": state})
+
+
+def check_identity(path, saved, current):
+    """Raises DataError, naming the first difference, where a run to resume was made with other settings."""
+    for key in current:
+        if saved.get(key) != current[key]:
+            raise DataError(
+                f"{path}: belongs to a run with {key} = {saved.get(key)}, this one has {current[key]}; "
+                "give the same flags, or leave out --resume to start anew"
+            )
+
+
+class Run:
+    """One run of a script: its folder `<--results>/<script>` (`<script>-quick` with --quick), kept to itself by a lock.
+
+    data, weights: what the plots and results.json say they show. settings: a flat dict of all else that the numbers
+    depend on. `finished` is the results.json of an equal run that is done, where --resume finds one, else None.
+    Raises DataError on entering: another run is busy in the folder, it cannot be written, or --resume finds a run of
+    other settings.
+    """
+
+    def __init__(self, script, args, data, weights, settings, seed=None):
+        self.script, self.resume = script, args.resume
+        self.folder = Path(args.results) / (script + "-quick" * args.quick)
+        self.saved = dict(script=script, data=data, weights=weights, seed=args.seed if seed is None else seed, settings=settings)
+        self.identity = {**settings, **{key: self.saved[key] for key in ("script", "data", "weights", "seed")}}
+        self.plots, self.seconds, self.finished = [], {}, None
+        self.started = time.perf_counter()
+
+    def __enter__(self):
+        with user_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self.lock = os.open(self.folder, os.O_RDONLY) if fcntl else None
+        if fcntl:
+            try:
+                fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system drops it when this process ends, however it does
+            except BlockingIOError:
+                raise DataError(f"{self.folder}: another run is writing here; wait for it, or give another --results") from None
+        try:
+            self._take_up() if self.resume else self._start_anew()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        if self.lock is not None:
+            os.close(self.lock)
+
+    def _checkpoints(self):
+        return sorted(self.folder.glob("checkpoint-*.pt"))
+
+    def _start_anew(self):
+        with user_errors(self.folder):
+            for path in [*self._checkpoints(), *self.folder.glob(".unfinished-*")]:
+                path.unlink()
+
+    def _take_up(self):
+        with user_errors(self.folder):
+            for path in self.folder.glob(".unfinished-*"):
+                path.unlink()
+        for path in self._checkpoints():
+            Checkpoint(path, self.identity).load()
+        done = read_results(self.folder / "results.json") if not self._checkpoints() else None
+        if done:
+            check_identity(self.folder / "results.json", {**done["settings"], **done}, self.identity)
+            self.finished = done
+        elif not self._checkpoints():
+            print(f"--resume: no checkpoint in {self.folder}; starting anew")
+
+    def checkpoint(self, name):
+        return Checkpoint(self.folder / f"checkpoint-{name}.pt", self.identity)
+
+    def figure(self, figure, file, title, caption):
+        """Saves a matplotlib figure as `file` and notes it for results.json with a title and what to look for in it."""
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
+        write_bytes(self.folder / file, buffer.getbuffer())
+        self.plots.append({"file": file, "title": title, "caption": caption})
+
+    def finish(self, metrics, columns, rows):
+        """Writes results.json, prints the table and the paths of the plots, and drops the checkpoints.
+
+        metrics: nested dicts and lists of numbers. columns, rows: the short table, cells as text.
+        """
+        self.seconds["total"] = self.seconds.get("total", 0) + time.perf_counter() - self.started
+        results = {
+            **self.saved, "metrics": metrics, "table": {"columns": columns, "rows": rows},
+            "seconds": {name: round(value, 1) for name, value in self.seconds.items()},
+            "versions": versions(), "plots": self.plots,
+        }  # fmt: skip
+        write_json(self.folder / "results.json", results)
+        for path in self._checkpoints():
+            path.unlink()
+        show_results(results, self.folder)
+
+
+def versions():
+    """What a number may depend on: versions, the machine, threads."""
+    found = {"python": platform.python_version(), "numpy": np.__version__, "torch": torch.__version__}
+    if "torchvision" in sys.modules:
+        found["torchvision"] = sys.modules["torchvision"].__version__
+    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    return {**found, "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads{gpu}"}
+
+
+def read_results(path):
+    """A results.json as a dict, or None where there is none. Raises DataError where it is broken."""
+    if not Path(path).is_file():
+        return None
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        found["settings"], found["table"]["rows"], found["plots"]  # noqa: B018 - looked up to see that they are there
+        return found
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise DataError(f"{path}: is no results.json of this project; remove it and run the script again") from None
+
+
+def show_results(results, folder):
+    """Prints the table of a finished run and where its plots lie."""
+    print(f"\n{results['script']}: {results['data']}; weights: {results['weights']}; seed {results['seed']}")
+    print_table(results["table"]["columns"], results["table"]["rows"])
+    for plot in results["plots"]:
+        print(f"  {Path(folder) / plot['file']}  {plot['title']}")
+
+
+def print_table(columns, rows):
+    """Prints rows of text under their column names, each column as wide as it needs."""
+    widths = [max(len(str(row[k])) for row in [columns, *rows]) for k in range(len(columns))]
+    for row in [columns, ["-" * width for width in widths], *rows]:
+        print("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+# ---- figures
+
+
+def new_figure(width, height):
+    """A matplotlib figure of that many inches, drawn without a screen, in the project's style."""
+    import matplotlib
+
+    matplotlib.rcParams.update(
+        {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3,
+         "axes.prop_cycle": matplotlib.cycler(color=COLORS), "figure.facecolor": "white", "axes.axisbelow": True}
+    )  # fmt: skip
+    return matplotlib.figure.Figure(figsize=(width, height), layout="constrained")
+
+
+def main():
+    """`python -m data.results [DIR]`: one table of all the results that lie under DIR, and the paths of their plots."""
+    parser = Parser(prog="python -m data.results", description=main.__doc__)
+    parser.add_argument("results", nargs="?", default="results", metavar="DIR", help="the results folder")
+    folder = Path(parser.parse_args().results)
+    found = {path.parent: read_results(path) for path in sorted(folder.glob("*/results.json"))}
+    if not found:
+        raise DataError(f"{folder}: no results there; run a script first")
+    rows = []
+    for at, results in found.items():
+        names = results["table"]["columns"][1:]
+        for row in results["table"]["rows"]:
+            figures = ", ".join(f"{name} {cell}" for name, cell in zip(names, row[1:], strict=True))
+            rows.append([at.name, results["data"], row[0], figures])
+    print_table(["script", "data", "what", "figures"], rows)
+    print("\nplots:")
+    for at, results in found.items():
+        for plot in results["plots"]:
+            print(f"  {at / plot['file']}  {plot['title']}")
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -21,7 +21,7 @@ SETS = {
 
 
 class DataError(Exception):
-    """Something about the user's files, flags or machine is wrong; the message names it in one line and says what to do."""
+    """Something about the user's files, flags or machine is wrong; the message says in one line what to do."""
 
 
 def locate(name, root=HOME):
@@ -47,7 +47,9 @@ def choose(name, root=None):
     if root is None:
         return locate(name)
     if not Path(root).is_dir():
-        raise DataError(f"--data {root}: no such folder; leave --data out, or use --data builtin, to run without real data")
+        raise DataError(
+            f"--data {root}: no such folder; leave --data out, or use --data builtin, to run without real data"
+        )
     found = locate(name, root)
     if found is None:
         raise DataError(

@@ -1,7 +1,7 @@
-"""Problem 1's photos: ants and bees, a folder of one's own, or the built-in drawings, all in torchvision's ImageFolder layout."""
+"""Problem 1's photos: ants and bees, a folder of one's own, or the built-in drawings, in the ImageFolder layout."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,10 @@ from data import DataError, builtin, choose
 from data.builtin import creatures
 from data.files import fingerprint, new_folder, user_errors
 
-COUNTS = {"train": {"ants": 124, "bees": 120}, "val": {"ants": 70, "bees": 83}}  # of the built-in set, as in the real one
+COUNTS = {
+    "train": {"ants": 124, "bees": 120},
+    "val": {"ants": 70, "bees": 83},
+}  # of the built-in set, as in the real one
 SUFFIXES = frozenset(Image.registered_extensions())  # what Pillow reads
 
 
@@ -24,6 +27,7 @@ class Photos:
     train: ImageFolder
     val: ImageFolder
     name: str
+    real: bool = True
 
     @property
     def classes(self):
@@ -33,7 +37,11 @@ class Photos:
     def fingerprint(self):
         """Changes when a photo is added, removed, renamed or grows."""
         return fingerprint(
-            [[(path[len(split.root) :], Path(path).stat().st_size) for path, _ in split.samples] for split in (self.train, self.val)]
+            [
+                (Path(path).relative_to(split.root).as_posix(), Path(path).stat().st_size)
+                for split in (self.train, self.val)
+                for path, _ in split.samples
+            ]
         )
 
 
@@ -49,7 +57,7 @@ def load(data, photos, cache):
     folder = choose("insects", data)
     if folder:
         return read(folder, "hymenoptera_data (ants and bees, real photos)", {".jpg"})
-    return read(draw(cache), "built-in ants and bees (drawn)", {".png"})
+    return replace(read(draw(cache), "built-in ants and bees (drawn)", {".png"}), real=False)
 
 
 def read(folder, name, suffixes):
@@ -61,10 +69,14 @@ def read(folder, name, suffixes):
     for split in ("train", "val"):
         root = Path(folder) / split
         if not root.is_dir():
-            raise DataError(f"{root}: no such folder; {folder} should hold train/<class>/ and val/<class>/ with photos in them")
+            raise DataError(
+                f"{root}: no such folder; {folder} should hold train/<class>/ and val/<class>/ with photos in them"
+            )
         with user_errors(root):
             try:
-                splits.append(ImageFolder(root, loader=open_photo, is_valid_file=lambda p: Path(p).suffix.lower() in suffixes))
+                splits.append(
+                    ImageFolder(root, loader=open_photo, is_valid_file=lambda p: Path(p).suffix.lower() in suffixes)
+                )
             except FileNotFoundError as error:
                 raise DataError(f"{root}: {_which_class(root, suffixes, error)}") from None
     train, val = splits
@@ -88,7 +100,7 @@ def _which_class(root, suffixes, error):
 
 
 def open_photo(path):
-    """A photo as an upright RGB image, whatever it is stored as (EXIF rotation, grey, palette, alpha on white, CMYK, 16 bit).
+    """A photo as an upright RGB image, whatever it is stored as: rotated (EXIF), grey, palette, alpha, CMYK, 16 bit.
 
     Raises DataError, naming the file, where it is missing, broken, cut short, or so large that it may be an attack.
     """
@@ -100,7 +112,9 @@ def open_photo(path):
                 upright = ImageOps.exif_transpose(image)
                 if upright.mode.startswith("I"):  # 16 bit grey; Pillow would cut it off at 255
                     levels = np.asarray(upright, np.float64)
-                    upright = Image.fromarray((levels * (255 / max(levels.max(), 65535 if levels.max() > 255 else 255))).astype(np.uint8))
+                    upright = Image.fromarray(
+                        (levels * (255 / max(levels.max(), 65535 if levels.max() > 255 else 255))).astype(np.uint8)
+                    )
                 if upright.has_transparency_data:
                     rgba = upright.convert("RGBA")
                     upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
@@ -112,14 +126,21 @@ def open_photo(path):
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise DataError(f"{path}: has too many pixels to be a photo; shrink or remove it") from None
     except Exception as error:  # Pillow's readers raise whatever broken bytes lead them to
-        raise DataError(f"{path}: broken or cut short ({error or type(error).__name__}); replace or remove it") from None
+        raise DataError(
+            f"{path}: broken or cut short ({error or type(error).__name__}); replace or remove it"
+        ) from None
 
 
 def draw(cache):
     """The folder of the built-in ants and bees, drawn from a fixed seed on the first call (some seconds)."""
     folder = Path(cache) / f"builtin-insects-{builtin.version()}"
     if not folder.is_dir():
-        jobs = [(s, c, k) for s, split in enumerate(COUNTS) for c, kind in enumerate(COUNTS[split]) for k in range(COUNTS[split][kind])]
+        jobs = [
+            (s, c, k)
+            for s, split in enumerate(COUNTS)
+            for c, kind in enumerate(COUNTS[split])
+            for k in range(COUNTS[split][kind])
+        ]
         with new_folder(folder) as unfinished:
             for s, c, k in tqdm(jobs, desc="drawing the built-in ants and bees", leave=False):
                 kind = creatures.TARGETS[c]

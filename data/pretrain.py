@@ -1,7 +1,7 @@
 """python -m data.pretrain: trains the built-in CNN weights from drawn pictures, none of them ants or bees.
 
-The two networks train side by side, each in a process of its own with a single thread, so that the result does not depend on
-the number of cores. The same seed on the same kind of machine gives the same weights.
+The two networks train side by side, each in a process of its own with a single thread, so that the result does not
+depend on the number of cores. The same seed on the same kind of machine gives the same weights.
 """
 
 import multiprocessing
@@ -41,7 +41,9 @@ def draw_all(folder, seed, per_class):
     if not target.is_dir():
         jobs = [(seed, label, k) for k in range(per_class) for label in range(len(CLASSES))]
         with new_folder(target) as unfinished, multiprocessing.get_context("spawn").Pool() as pool:
-            images = list(tqdm(pool.imap(draw_one, jobs, chunksize=50), total=len(jobs), desc="drawing", unit="picture"))
+            images = list(
+                tqdm(pool.imap(draw_one, jobs, chunksize=50), total=len(jobs), desc="drawing", unit="picture")
+            )
             with user_errors(target):
                 np.save(unfinished / "images.npy", np.stack(images))
     return target / "images.npy"
@@ -88,12 +90,15 @@ def predict(network, images):
     """The class of each image (N, 3, SIDE, SIDE), int64 (N,)."""
     network.eval()
     with torch.inference_mode():
-        parts = [normalize(F.interpolate(part.float(), size=INPUT, mode="bilinear", antialias=True)) for part in images.split(100)]
+        parts = [
+            normalize(F.interpolate(part.float(), size=INPUT, mode="bilinear", antialias=True))
+            for part in images.split(100)
+        ]
         return torch.cat([network(part).argmax(1) for part in parts])
 
 
 def pretrain(arch, files, seed, epochs, out, checkpoint):
-    """Trains one network and writes its weights, half precision, to `out/<arch>.pth`. Returns what to say of the run."""
+    """Trains one network and writes its weights, half precision, to `out/<arch>.pth`. Returns the run's figures."""
     torch.set_num_threads(1)
     started = time.perf_counter()
     train, val = (torch.from_numpy(np.load(file)).permute(0, 3, 1, 2) for file in files)
@@ -124,7 +129,11 @@ def pretrain(arch, files, seed, epochs, out, checkpoint):
             total += loss.item()
         accuracy = (predict(network, val) == val_labels).float().mean().item()
         minutes = (time.perf_counter() - started) / 60
-        print(f"{arch}: epoch {epoch + 1} of {epochs}, loss {total / batches:.3f}, val accuracy {accuracy:.1%}, {minutes:.1f} min", flush=True)
+        print(
+            f"{arch}: epoch {epoch + 1} of {epochs}, loss {total / batches:.3f}, val accuracy {accuracy:.1%}, "
+            f"{minutes:.1f} min",
+            flush=True,
+        )
         checkpoint.save({"epoch": epoch + 1, **{name: part.state_dict() for name, part in parts.items()}})
 
     network.eval()
@@ -143,10 +152,14 @@ def pretrain(arch, files, seed, epochs, out, checkpoint):
 def main(argv=None):
     parser = Parser(prog="python -m data.pretrain", description=__doc__)
     parser.add_argument("--out", default=str(BUILTIN), metavar="DIR", help="folder for the weights")
-    parser.add_argument("--cache", default="results/cache", metavar="DIR", help="folder for the drawings and the checkpoints")
+    parser.add_argument(
+        "--cache", default="results/cache", metavar="DIR", help="folder for the drawings and the checkpoints"
+    )
     parser.add_argument("--seed", type=at_least(0, below=2**31), default=0, help="of the drawings and of the training")
     parser.add_argument("--per-class", type=at_least(2), default=TRAIN, help="training drawings a class")
-    parser.add_argument("--epochs", type=at_least(1), help="passes over the drawings (default: 26 for ShuffleNet, 9 for SqueezeNet)")
+    parser.add_argument(
+        "--epochs", type=at_least(1), help="passes over the drawings (default: 26 for ShuffleNet, 9 for SqueezeNet)"
+    )
     parser.add_argument("--resume", action="store_true", help="go on from the last epoch that was finished")
     args = parser.parse_args(argv)
 
@@ -154,7 +167,13 @@ def main(argv=None):
     jobs = []
     for arch, usual in EPOCHS.items():
         epochs = args.epochs or usual
-        identity = {"arch": arch, "seed": args.seed, "per_class": args.per_class, "epochs": epochs, "drawings": version()}
+        identity = {
+            "arch": arch,
+            "seed": args.seed,
+            "per_class": args.per_class,
+            "epochs": epochs,
+            "drawings": version(),
+        }
         checkpoint = Checkpoint(Path(args.cache) / f"checkpoint-pretrain-{arch}.pt", identity)
         if not args.resume:
             with user_errors(checkpoint.path):
@@ -162,7 +181,10 @@ def main(argv=None):
         jobs.append((arch, files, args.seed, epochs, args.out, checkpoint))
     with multiprocessing.get_context("spawn").Pool(len(jobs)) as pool:
         runs = pool.starmap(pretrain, jobs, chunksize=1)
-    write_json(Path(args.out) / "pretrain.json", {"seed": args.seed, "per_class": args.per_class, "classes": CLASSES, "runs": runs})
+    write_json(
+        Path(args.out) / "pretrain.json",
+        {"seed": args.seed, "per_class": args.per_class, "classes": CLASSES, "runs": runs},
+    )
     for run in runs:
         print(", ".join(f"{key} {value}" for key, value in run.items()))
 

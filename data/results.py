@@ -11,6 +11,7 @@ Nothing is written before the `with`, so wrong input leaves nothing behind.
 """
 
 import argparse
+import contextlib
 import hashlib
 import io
 import json
@@ -19,30 +20,40 @@ import platform
 import random
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from data import DataError
-from data.files import user_errors, write_bytes, write_json
+from data.files import TEMPORARY, alone, user_errors, write_bytes, write_json
 
-try:
-    import fcntl
-except ImportError:  # Windows: two runs into one folder are then not kept apart
-    fcntl = None
-
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe & Ito: distinct to colour-blind eyes
+COLORS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+)  # Okabe & Ito: distinct to colour-blind eyes
 
 
 # ---- the command line
+
+
+class Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows every default that says something."""
+
+    def _get_help_string(self, action):
+        return action.help if action.default is None or action.default is False else super()._get_help_string(action)
 
 
 class Parser(argparse.ArgumentParser):
     """argparse whose errors are one line on stderr with exit status 2, and whose --help shows every default."""
 
     def __init__(self, **options):
-        super().__init__(formatter_class=argparse.ArgumentDefaultsHelpFormatter, allow_abbrev=False, **options)
+        super().__init__(formatter_class=Help, allow_abbrev=False, **options)
 
     def error(self, message):
         raise DataError(f"{message}; see {self.prog} --help")
@@ -54,7 +65,9 @@ def at_least(low, kind=int, below=float("inf")):
     def number(text):
         value = kind(text)
         if not low <= value < below or value != value:
-            raise argparse.ArgumentTypeError(f"must be at least {low}{f' and below {below}' * (below < 1e300)}, got {text}")
+            raise argparse.ArgumentTypeError(
+                f"must be at least {low}{f' and below {below}' * (below < 1e300)}, got {text}"
+            )
         return value
 
     number.__name__ = kind.__name__  # argparse names it in "invalid int value"
@@ -63,25 +76,37 @@ def at_least(low, kind=int, below=float("inf")):
 
 def add_common_flags(parser):
     """Adds the flags that every script has; --epochs or --steps and --seed are the script's own."""
-    parser.add_argument("--data", metavar="DIR", help="folder with the real data, or 'builtin' (default: data/ if it is there)")
+    parser.add_argument(
+        "--data", metavar="DIR", help="folder with the real data, or 'builtin' (default: data/ if it is there)"
+    )
     parser.add_argument("--results", metavar="DIR", default="results", help="folder to write to")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: CUDA where there is a GPU")
-    parser.add_argument("--resume", action="store_true", help="go on with a run that was stopped, from its last checkpoint")
-    parser.add_argument("--quick", action="store_true", help="a first look in seconds: little training, results in their own folder")
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: CUDA where there is a GPU"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with a run that was stopped, from its last checkpoint"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="a first look in seconds: little training, results in their own folder"
+    )
 
 
 def add_seed_flag(parser):
     parser.add_argument("--seed", type=at_least(0, below=2**31), default=0, help="the same seed gives the same numbers")
 
 
-def run_main(main):
-    """Runs `main()`; wrong input ends in one line on stderr and exit status 2, Ctrl-C in one line and 130."""
+def run_main(main, go_on="the same command with --resume goes on from the last checkpoint"):
+    """Runs `main()`; wrong input ends in one line on stderr and exit status 2, Ctrl-C in one line and 130.
+
+    go_on: what that line tells a user who pressed Ctrl-C.
+    """
     try:
         main()
+        sys.stdout.flush()
     except DataError as error:
         sys.exit(_last_words(f"error: {error}", 2))
     except KeyboardInterrupt:
-        sys.exit(_last_words("stopped; the same command with --resume goes on from the last checkpoint", 130))
+        sys.exit(_last_words(f"stopped; {go_on}", 130))
     except BrokenPipeError:  # the reader of our output (head, less) has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -130,12 +155,16 @@ def load_tensors(path, what):
     if not Path(path).is_file():
         raise DataError(f"{path}: no such file; it should be {what}")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an odd pickle protocol: the error below says enough
+            return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}); it should be {what}") from None
     except Exception as error:  # torch.load raises a dozen kinds on broken files
         if "Unsupported" in str(error) or "GLOBAL" in str(error):
-            raise DataError(f"{path}: holds Python objects, which could run code, so it is not loaded; it should be {what}") from None
+            raise DataError(
+                f"{path}: holds Python objects, which could run code, so it is not loaded; it should be {what}"
+            ) from None
         raise DataError(f"{path}: cut short or no PyTorch file; it should be {what}") from None
 
 
@@ -187,7 +216,9 @@ class Run:
     def __init__(self, script, args, data, weights, settings, seed=None):
         self.script, self.resume = script, args.resume
         self.folder = Path(args.results) / (script + "-quick" * args.quick)
-        self.saved = dict(script=script, data=data, weights=weights, seed=args.seed if seed is None else seed, settings=settings)
+        self.saved = dict(
+            script=script, data=data, weights=weights, seed=args.seed if seed is None else seed, settings=settings
+        )
         self.identity = {**settings, **{key: self.saved[key] for key in ("script", "data", "weights", "seed")}}
         self.plots, self.seconds, self.finished = [], {}, None
         self.started = time.perf_counter()
@@ -195,42 +226,37 @@ class Run:
     def __enter__(self):
         with user_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            self.lock = os.open(self.folder, os.O_RDONLY) if fcntl else None
-        if fcntl:
-            try:
-                fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system drops it when this process ends, however it does
-            except BlockingIOError:
-                raise DataError(f"{self.folder}: another run is writing here; wait for it, or give another --results") from None
-        try:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(alone(self.folder, "wait for it, or give another --results"))
             self._take_up() if self.resume else self._start_anew()
-        except BaseException:
-            self.__exit__()
-            raise
+            self.lock = stack.pop_all()
         return self
 
     def __exit__(self, *_):
-        if self.lock is not None:
-            os.close(self.lock)
+        self.lock.close()
 
     def _checkpoints(self):
         return sorted(self.folder.glob("checkpoint-*.pt"))
 
-    def _start_anew(self):
+    def _remove(self, paths):
         with user_errors(self.folder):
-            for path in [*self._checkpoints(), *self.folder.glob(".unfinished-*")]:
+            for path in paths:
                 path.unlink()
 
+    def _start_anew(self):
+        self._remove([*self._checkpoints(), *self.folder.glob(f"{TEMPORARY}*")])
+
     def _take_up(self):
-        with user_errors(self.folder):
-            for path in self.folder.glob(".unfinished-*"):
-                path.unlink()
+        self._remove(self.folder.glob(f"{TEMPORARY}*"))
         for path in self._checkpoints():
             Checkpoint(path, self.identity).load()
-        done = read_results(self.folder / "results.json") if not self._checkpoints() else None
-        if done:
-            check_identity(self.folder / "results.json", {**done["settings"], **done}, self.identity)
-            self.finished = done
-        elif not self._checkpoints():
+        saved = self.folder / "results.json"
+        if self._checkpoints():
+            return
+        self.finished = read_results(saved)
+        if self.finished:
+            check_identity(saved, {**self.finished["settings"], **self.finished}, self.identity)
+        else:
             print(f"--resume: no checkpoint in {self.folder}; starting anew")
 
     def checkpoint(self, name):
@@ -238,9 +264,7 @@ class Run:
 
     def figure(self, figure, file, title, caption):
         """Saves a matplotlib figure as `file` and notes it for results.json with a title and what to look for in it."""
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
-        write_bytes(self.folder / file, buffer.getbuffer())
+        save_figure(figure, self.folder / file)
         self.plots.append({"file": file, "title": title, "caption": caption})
 
     def finish(self, metrics, columns, rows):
@@ -255,8 +279,7 @@ class Run:
             "versions": versions(), "plots": self.plots,
         }  # fmt: skip
         write_json(self.folder / "results.json", results)
-        for path in self._checkpoints():
-            path.unlink()
+        self._remove(self._checkpoints())
         show_results(results, self.folder)
 
 
@@ -301,13 +324,21 @@ def print_table(columns, rows):
 
 def new_figure(width, height):
     """A matplotlib figure of that many inches, drawn without a screen, in the project's style."""
-    import matplotlib
+    import matplotlib.figure
 
     matplotlib.rcParams.update(
         {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3,
-         "axes.prop_cycle": matplotlib.cycler(color=COLORS), "figure.facecolor": "white", "axes.axisbelow": True}
+         "axes.prop_cycle": matplotlib.cycler(color=COLORS), "figure.facecolor": "white", "axes.axisbelow": True,
+         "text.parse_math": False}
     )  # fmt: skip
     return matplotlib.figure.Figure(figsize=(width, height), layout="constrained")
+
+
+def save_figure(figure, path):
+    """Writes a matplotlib figure as a PNG, whole or not at all."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150)
+    write_bytes(path, buffer.getbuffer())
 
 
 def main():

@@ -15,7 +15,7 @@ BUILTIN = HOME / "builtin_weights"
 
 @dataclass(frozen=True)
 class Weights:
-    """A checked weights file. `state` is a float32 state dict in torchvision's names; `image_size` the side it was trained at."""
+    """A checked weights file. `state` is a float32 state dict in torchvision's names."""
 
     arch: str
     state: dict
@@ -39,6 +39,10 @@ class Weights:
         network.load_state_dict(self.state)
         return without_auxiliaries(network)
 
+    def random_network(self):
+        """The same network with random weights."""
+        return without_auxiliaries(build(self.arch, 2))
+
 
 def classifiers():
     """The names of torchvision's image classifiers."""
@@ -48,7 +52,9 @@ def classifiers():
 def check_arch(arch):
     """Raises DataError where `arch` is not the name of a torchvision classifier."""
     if arch not in classifiers():
-        raise DataError(f"--arch {arch}: torchvision has no such classifier; it has resnet18, resnet50, vgg16, densenet121 ...")
+        raise DataError(
+            f"--arch {arch}: torchvision has no such classifier; it has resnet18, resnet50, vgg16, densenet121 ..."
+        )
 
 
 def build(arch, outputs):
@@ -71,7 +77,11 @@ def find(arch, data=None):
     published = [weights.url.rsplit("/", 1)[-1] for weights in torchvision.models.get_model_weights(arch)]
     folder = locate("weights", data or HOME)
     if folder:
-        for path in [folder / f"{arch}.pth", *(folder / name for name in published), *sorted(folder.glob(f"{arch}-*.pth"))]:
+        for path in [
+            folder / f"{arch}.pth",
+            *(folder / name for name in published),
+            *sorted(folder.glob(f"{arch}-*.pth")),
+        ]:
             if path.exists():
                 return path
     cached = [Path(torch.hub.get_dir()) / "checkpoints" / name for name in published]
@@ -88,7 +98,9 @@ def load(arch, data=None):
     if path:
         return read(path, arch)
     if not (BUILTIN / f"{arch}.pth").is_file():
-        raise DataError(f"--arch {arch}: no pre-trained weights; get them with 'python -m data.download weights --arch {arch}'")
+        raise DataError(
+            f"--arch {arch}: no pre-trained weights; get them with 'python -m data.download weights --arch {arch}'"
+        )
     return read(BUILTIN / f"{arch}.pth", arch, builtin=True)
 
 

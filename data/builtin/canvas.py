@@ -61,7 +61,15 @@ def smooth_noise(rng, size, cells):
     return np.asarray(Image.fromarray(grid).resize((size, size), Image.Resampling.BICUBIC), np.float32) / 255
 
 
-GROUNDS = ((92, 128, 58), (138, 112, 78), (168, 158, 142), (214, 206, 190), (196, 150, 160), (70, 88, 60), (190, 178, 96))
+GROUNDS = (
+    (92, 128, 58),
+    (138, 112, 78),
+    (168, 158, 142),
+    (214, 206, 190),
+    (196, 150, 160),
+    (70, 88, 60),
+    (190, 178, 96),
+)
 
 
 def background(rng, size, litter):
@@ -78,7 +86,9 @@ def clutter(rng, image, count):
     """Lays `count` blades, pebbles and petals on `image`, some of them dark and body-shaped."""
     for _ in range(count):
         color = vary(rng, GROUNDS[rng.integers(len(GROUNDS))]) if rng.random() < 0.7 else vary(rng, (60, 45, 35))
-        pen = Pen(image, rng.uniform(0, image.width, 2), image.width * rng.uniform(0.04, 0.3), rng.uniform(0, 2 * np.pi))
+        pen = Pen(
+            image, rng.uniform(0, image.width, 2), image.width * rng.uniform(0.04, 0.3), rng.uniform(0, 2 * np.pi)
+        )
         if rng.random() < 0.5:
             bend = rng.uniform(-0.5, 0.5)
             pen.line([(0, -1), (bend / 2, -0.3), (bend, 0.3), (bend * 1.5, 1)], rng.uniform(0.03, 0.14), color)
@@ -99,7 +109,7 @@ def put(image, layer, rng):
 
 
 def photograph(rng, image, size):
-    """What a camera adds: light falling off to one side, a colour cast, blur, noise. Shrinks to `size` pixels a side."""
+    """What a camera adds: light falling off to one side, a colour cast, blur, noise. Shrinks to `size` pixels."""
     image = image.resize((size, size), Image.Resampling.BOX).filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.9)))
     pixels = np.asarray(image, np.float32)
     across, down = np.meshgrid(np.linspace(-1, 1, size), np.linspace(-1, 1, size))

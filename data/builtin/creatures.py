@@ -1,7 +1,7 @@
-"""Drawn creatures and things: ants and bees for problem 1, and the other classes that the built-in weights learned from.
+"""Drawn creatures and things: ants and bees for problem 1, and what the built-in weights learned from.
 
-An insect is a row of `INSECTS`: body parts, legs, wings, antennae, markings. Nothing about a single picture decides its class:
-colours, sizes and poses overlap, ants sometimes have wings and bees fold theirs; a model has to see the build.
+An insect is a row of `INSECTS`: body parts, legs, wings, antennae, markings. No single mark decides a class:
+colours, sizes and poses overlap, ants sometimes have wings, bees fold theirs; a model has to see the build.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,8 @@ from PIL import Image
 from data.builtin.canvas import OVERSAMPLE, Pen, background, clutter, oval_points, photograph, put, shade, vary
 
 BLACK, BROWN, RED, AMBER, GREEN, BLUE, STRAW, GREY = (
-    (34, 30, 30), (96, 62, 38), (140, 52, 34), (196, 132, 44), (74, 118, 52), (52, 84, 132), (206, 184, 120), (120, 116, 110)
+    (34, 30, 30), (96, 62, 38), (140, 52, 34), (196, 132, 44), (74, 118, 52), (52, 84, 132), (206, 184, 120),
+    (120, 116, 110),
 )  # fmt: skip
 BRIGHT = ((214, 92, 40), (232, 186, 52), (84, 120, 196), (176, 70, 130), (236, 232, 220), (120, 60, 40))
 
@@ -92,8 +93,10 @@ INSECTS = {
     ),
     "spider": Insect(parts=((0.3, 0.3, 0.38), (-0.25, 0.2, 0.22)), colors=(BLACK, BROWN, GREY), legs=4, leg_length=1.25,
                      antenna=0.2),
-    "tick": Insect(parts=((0.1, 0.45, 0.5), (-0.5, 0.12, 0.1)), colors=(BROWN, RED, GREY), legs=4, leg_length=0.55, antenna=0.1),
-    "wood louse": Insect(parts=((0.05, 0.42, 0.75), (-0.7, 0.2, 0.14)), colors=(GREY, BROWN, BLACK), legs=6, leg_length=0.45,
+    "tick": Insect(parts=((0.1, 0.45, 0.5), (-0.5, 0.12, 0.1)), colors=(BROWN, RED, GREY), legs=4, leg_length=0.55,
+                   antenna=0.1),
+    "wood louse": Insect(parts=((0.05, 0.42, 0.75), (-0.7, 0.2, 0.14)), colors=(GREY, BROWN, BLACK), legs=6,
+                         leg_length=0.45,
                          marking="stripes", antenna=0.3),
 }  # fmt: skip
 
@@ -110,7 +113,11 @@ def draw_insect(pen, rng, kind):
     if plan.hair:
         for y, width, length in parts[:2]:
             for x, at in oval_points(0, y, width, length, count=70) + rng.normal(0, 0.015, (70, 2)):
-                pen.line([(x, at), (x * (1 + plan.hair / width), y + (at - y) * (1 + plan.hair / length))], 0.015, shade(color, 1.3))
+                pen.line(
+                    [(x, at), (x * (1 + plan.hair / width), y + (at - y) * (1 + plan.hair / length))],
+                    0.015,
+                    shade(color, 1.3),
+                )
     for y, width, length in parts:
         pen.oval(0, y, width, length, color)
         pen.oval(-width * 0.25, y - length * 0.2, width * 0.5, length * 0.5, shade(color, rng.uniform(1.1, 1.45)))
@@ -165,7 +172,9 @@ def mark(pen, rng, marking, part, color):
         for at in np.linspace(-0.65, 0.75, int(rng.integers(3, 6))):
             reach = width * np.sqrt(max(0.05, 1 - at**2)) * 0.98
             bow = 0.12 * length
-            pen.line([(-reach, y + at * length), (0, y + at * length + bow), (reach, y + at * length)], 0.2 * length, other)
+            pen.line(
+                [(-reach, y + at * length), (0, y + at * length + bow), (reach, y + at * length)], 0.2 * length, other
+            )
     elif marking == "spots":
         for _ in range(int(rng.integers(4, 10))):
             angle, far = rng.uniform(0, 2 * np.pi), rng.uniform(0.2, 0.75)
@@ -176,14 +185,21 @@ def mark(pen, rng, marking, part, color):
 
 def draw_worm(pen, rng, kind):
     """Caterpillar, centipede, snake, earthworm: beads along a bent line."""
-    count, width, feet = {"caterpillar": (9, 0.2, 0.3), "centipede": (16, 0.1, 0.4), "snake": (40, 0.1, 0), "earthworm": (30, 0.06, 0)}[kind]
+    count, width, feet = {
+        "caterpillar": (9, 0.2, 0.3),
+        "centipede": (16, 0.1, 0.4),
+        "snake": (40, 0.1, 0),
+        "earthworm": (30, 0.06, 0),
+    }[kind]
     color = vary(rng, (GREEN, BROWN, RED, STRAW, GREY)[rng.integers(5)])
     t = np.linspace(-1, 1, count)
     bend, waves, phase = rng.uniform(0.1, 0.4), rng.uniform(1, 2.5) * (2 if kind == "snake" else 1), rng.uniform(0, 6)
     for k, (x, y) in enumerate(zip(bend * np.sin(waves * t * 1.6 + phase), t, strict=True)):
         for side in (-1, 1) if feet else ():
             pen.line([(x, y), (x + side * (width + feet * 0.4), y + 0.08)], 0.03, shade(color, 0.7))
-        pen.oval(x, y, width * (1.25 if k == 0 else 1), width, shade(color, 0.8 if k % 2 and kind != "earthworm" else 1.1))
+        pen.oval(
+            x, y, width * (1.25 if k == 0 else 1), width, shade(color, 0.8 if k % 2 and kind != "earthworm" else 1.1)
+        )
 
 
 def draw_snail(pen, rng, kind):
@@ -207,7 +223,9 @@ def draw_fish(pen, rng, kind):
 def draw_flower(pen, rng, kind):
     color, count = vary(rng, BRIGHT[rng.integers(len(BRIGHT))]), int(rng.integers(5, 12))
     for turn in np.arange(count) * 2 * np.pi / count:
-        pen.oval(0.55 * np.sin(turn), -0.55 * np.cos(turn), 1.3 / count, 0.42, shade(color, rng.uniform(0.85, 1.15)), turn)
+        pen.oval(
+            0.55 * np.sin(turn), -0.55 * np.cos(turn), 1.3 / count, 0.42, shade(color, rng.uniform(0.85, 1.15)), turn
+        )
     pen.oval(0, 0, 0.25, 0.25, vary(rng, AMBER))
 
 
@@ -232,7 +250,11 @@ def draw_mushroom(pen, rng, kind):
 
 
 def draw_star(pen, rng, kind):
-    color, arms, inner = vary(rng, (AMBER, RED, BLUE, STRAW)[rng.integers(4)]), int(rng.integers(5, 8)), rng.uniform(0.25, 0.45)
+    color, arms, inner = (
+        vary(rng, (AMBER, RED, BLUE, STRAW)[rng.integers(4)]),
+        int(rng.integers(5, 8)),
+        rng.uniform(0.25, 0.45),
+    )
     turn = np.arange(2 * arms) * np.pi / arms
     radius = np.where(np.arange(2 * arms) % 2, inner, 1.0)[:, None]
     pen.polygon(radius * np.stack([np.sin(turn), -np.cos(turn)], 1), color)
@@ -254,7 +276,11 @@ def draw_feather(pen, rng, kind):
     color = vary(rng, (GREY, STRAW, BLUE, BROWN)[rng.integers(4)])
     for y in np.linspace(-0.9, 0.6, 34):
         for side in (-1, 1):
-            pen.line([(0, y), (side * 0.3 * np.sqrt(1 - (y / 1.05) ** 2), y - 0.22)], 0.05, shade(color, rng.uniform(0.8, 1.2)))
+            pen.line(
+                [(0, y), (side * 0.3 * np.sqrt(1 - (y / 1.05) ** 2), y - 0.22)],
+                0.05,
+                shade(color, rng.uniform(0.8, 1.2)),
+            )
     pen.line([(0, -0.95), (0, 1.05)], 0.04, shade(color, 0.6))
 
 
@@ -271,8 +297,8 @@ PRETRAINING = tuple(sorted({**INSECTS, **THINGS}.keys() - set(TARGETS)))  # the 
 def draw_photo(kind, rng, size=160, half_length=(0.16, 0.42), off_center=0.25, litter=20):
     """A `size` x `size` RGB image of one (at times two) of `kind`, of any heading, on a cluttered ground.
 
-    half_length: bounds of half the creature's length, off_center: of its distance from the middle, both as shares of the
-    picture's side. litter: how many things may lie around it.
+    half_length: bounds of half the creature's length, off_center: of its distance from the
+    middle, as shares of the side. litter: how many things may lie around it.
     """
     large = size * OVERSAMPLE
     image = background(rng, large, litter)

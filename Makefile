@@ -1,0 +1,41 @@
+# make homework [DATA=DIR]   set up and run every script, then one table of the results
+# make test                  set up, check style, run the tests (make test-all: the slow ones too)
+# make data                  download the real data sets
+PYTHON ?= python3
+PY := .venv/bin/python
+SCRIPTS := transfer_learning.py style_transfer.py rnn_layers.py image_captioning.py sentiment.py
+
+.PHONY: homework test test-all data setup clean
+
+homework: setup
+	@set -e; for script in $(wildcard $(SCRIPTS)); do \
+		echo "== $$script"; \
+		case $$script in rnn_layers.py) $(PY) $$script;; *) $(PY) $$script $(if $(DATA),--data "$(DATA)");; esac; \
+	done
+	@echo; $(PY) -m data.results
+
+test: setup
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m pytest
+
+test-all: setup
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m pytest -m ""
+
+data: setup
+	$(PY) -m data.download all
+
+setup: .venv/installed
+
+.venv/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "error: $(PYTHON) is too old; Python 3.10 or newer is needed (make PYTHON=python3.12 ...)" >&2; exit 2; }
+	@echo "installing requirements.txt into .venv (PyTorch is large: some minutes)"
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+clean:
+	rm -rf .venv results

@@ -1,0 +1,1386 @@
+"""transfer_learning.py: frozen is frozen, the best weights are kept, a killed run loses nothing, bad input is one line."""
+
+import contextlib
+import copy
+import json
+import os
+import pickle
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import types
+
+import matplotlib.colors
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import transfer_learning as tl
+from data import DataError, insects, results, weights
+from data.results import Checkpoint, Run
+from tests.conftest import ARCH, REPO, python_environment, random_state, snapshot
+
+not_as_root = pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+NO_SECONDS = {"seconds": None}
+
+
+# ---- train_model, on toy tensors
+
+
+def toy_loaders(count=40, seed=0):
+    """Points of two overlapping clouds, in batches of 8."""
+    generator = torch.Generator().manual_seed(seed)
+    targets = torch.arange(count) % 2
+    inputs = torch.randn(count, 3, generator=generator) + targets[:, None]
+    data = TensorDataset(inputs, targets)
+    return {"train": DataLoader(data, 8, shuffle=True), "val": DataLoader(data, 8)}
+
+
+def toy_model():
+    """A linear layer behind a batch norm and a dropout, which makes random numbers and statistics matter."""
+    torch.manual_seed(1)
+    return nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(0.3), nn.Linear(3, 2))
+
+
+def toy_train(model, loaders, epochs=4, lr=0.1, **options):
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+    return tl.train_model(model, loaders, nn.CrossEntropyLoss(), optimizer, scheduler, epochs, **options)
+
+
+def without_seconds(history):
+    return {key: values for key, values in history.items() if key != "seconds"}
+
+
+def same_state(first, second):
+    return first.keys() == second.keys() and all(torch.equal(value, second[key]) for key, value in first.items())
+
+
+def test_train_model_teaches_a_plain_linear_layer_with_any_optimizer_and_no_scheduler():
+    torch.manual_seed(0)
+    model = nn.Linear(3, 2)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    trained, history = tl.train_model(model, toy_loaders(), nn.CrossEntropyLoss(), optimizer, num_epochs=15)
+    assert trained is model and history["val_loss"][-1] < 0.7 * history["val_loss"][0]
+    assert history["val_accuracy"][-1] > 0.7
+
+
+def test_the_history_has_one_number_an_epoch_for_each_of_its_keys():
+    _, history = toy_train(toy_model(), toy_loaders(), epochs=3)
+    assert list(history) == ["train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds"]
+    assert all(len(values) == 3 and all(isinstance(v, float) for v in values) for values in history.values())
+
+
+def test_the_history_holds_means_over_all_examples_however_the_batches_fall():
+    model = nn.Linear(3, 2)
+    inputs, targets = toy_loaders(11)["val"].dataset.tensors
+    batches = {name: DataLoader(TensorDataset(inputs, targets), 4) for name in ("train", "val")}  # 4, 4 and 3
+    with torch.no_grad():
+        scores = model(inputs)
+    _, history = toy_train(model, batches, epochs=1, lr=0.0)
+    for split in ("train", "val"):
+        assert history[f"{split}_loss"] == pytest.approx([nn.functional.cross_entropy(scores, targets).item()])
+        assert history[f"{split}_accuracy"] == [(scores.argmax(1) == targets).float().mean().item()]
+
+
+def unlearning(epochs):
+    """A linear layer that is right on val at first and is taught the opposite. Returns it trained, and its history."""
+    model = nn.Linear(1, 2, bias=False)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[-0.15], [0.15]]))
+    x = torch.tensor([[1.0], [-1.0]])
+    data = {"train": TensorDataset(x, torch.tensor([0, 1])), "val": TensorDataset(x, torch.tensor([1, 0]))}
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    loaders = {name: DataLoader(split, 2) for name, split in data.items()}
+    return tl.train_model(model, loaders, nn.CrossEntropyLoss(), optimizer, None, epochs)
+
+
+def test_the_weights_of_the_best_epoch_are_kept_and_not_the_last_ones():
+    model, history = unlearning(epochs=6)
+    assert history["val_accuracy"][0] == 1 and history["val_accuracy"][-1] == 0
+    assert (model(torch.tensor([[1.0], [-1.0]])).argmax(1) == torch.tensor([1, 0])).all()
+
+
+def test_of_equally_good_epochs_the_first_is_kept():
+    (model, history), (first, _) = unlearning(epochs=6), unlearning(epochs=1)
+    assert history["val_accuracy"][:2] == [1, 1] and torch.equal(model.weight, first.weight)
+
+
+def test_the_model_comes_back_in_evaluation_mode():
+    model, _ = toy_train(toy_model(), toy_loaders(), epochs=1)
+    assert not any(module.training for module in model.modules())
+
+
+def test_a_module_that_came_in_evaluation_mode_stays_in_it_and_the_others_train_in_every_epoch():
+    model, seen = toy_model().train(), []
+    model[0].eval()
+    model[2].register_forward_hook(lambda *_: seen.append([module.training for module in model]))
+    before = copy.deepcopy(model[0].state_dict())
+    toy_train(model, toy_loaders(), epochs=3)
+    train, val = [[False, True, True]] * 5, [[False, False, False]] * 5
+    assert seen == (train + val) * 3
+    assert all(torch.equal(value, before[key]) for key, value in model[0].state_dict().items() if "running" in key)
+
+
+def test_validation_changes_nothing_in_the_model():
+    model = toy_model()
+    before = copy.deepcopy(model.state_dict())
+    toy_train(model, {**toy_loaders(), "train": [(torch.zeros(2, 3), torch.tensor([0, 1]))]}, epochs=1, lr=0.0)
+    after = model.state_dict()
+    assert after["0.num_batches_tracked"] == before["0.num_batches_tracked"] + 1  # by the one training batch
+
+
+@pytest.mark.parametrize("lr", [float("inf"), 1e30])
+def test_a_loss_that_is_no_longer_a_number_is_a_dataerror_that_names_the_flag(lr):
+    with pytest.raises(DataError, match="loss is no longer a number.*--lr"):
+        toy_train(nn.Linear(3, 2), toy_loaders(), lr=lr)
+
+
+def test_the_same_seed_gives_the_same_history_and_weights_whatever_was_drawn_before():
+    first, history = toy_train(toy_model(), toy_loaders(), seed=5)
+    torch.rand(100)
+    second, again = toy_train(toy_model(), toy_loaders(), seed=5)
+    assert without_seconds(history) == without_seconds(again) and same_state(first.state_dict(), second.state_dict())
+
+
+def test_another_seed_gives_another_history():
+    assert (
+        toy_train(toy_model(), toy_loaders(), seed=5)[1]["train_loss"]
+        != (toy_train(toy_model(), toy_loaders(), seed=6)[1]["train_loss"])
+    )
+
+
+class Interrupted(Exception):
+    pass
+
+
+class BreaksOff:
+    """A loader that breaks off in the middle of its n-th pass."""
+
+    def __init__(self, loader, passes):
+        self.loader, self.left = loader, passes
+
+    def __len__(self):
+        return len(self.loader)
+
+    def __iter__(self):
+        self.left -= 1
+        for k, batch in enumerate(self.loader):
+            if self.left == 0 and k == 2:
+                raise Interrupted
+            yield batch
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+@pytest.mark.parametrize("epoch", [1, 2, 4])
+def test_resumed_from_a_checkpoint_weights_and_history_are_bit_equal_to_an_undisturbed_run(tmp_path, split, epoch):
+    checkpoint, loaders = Checkpoint(tmp_path / "c.pt", {}), toy_loaders()
+    undisturbed, history = toy_train(toy_model(), loaders)
+    with pytest.raises(Interrupted):
+        toy_train(toy_model(), {**loaders, split: BreaksOff(loaders[split], epoch)}, checkpoint=checkpoint)
+    resumed, resumed_history = toy_train(toy_model(), loaders, checkpoint=checkpoint)
+    assert without_seconds(resumed_history) == without_seconds(history)
+    assert same_state(resumed.state_dict(), undisturbed.state_dict())
+
+
+def test_resuming_keeps_the_best_weights_from_before_the_checkpoint(tmp_path):
+    loaders = {name: [(torch.tensor([[1.0], [-1.0]]), torch.tensor([0, 1]))] for name in ("train", "val")}
+    model, other = nn.Linear(1, 2), nn.Linear(1, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    checkpoint = Checkpoint(tmp_path / "c.pt", {})
+    tl.train_model(model, loaders, nn.CrossEntropyLoss(), optimizer, None, 1, checkpoint=checkpoint)
+    saved = checkpoint.load()
+    saved["best"] = other.state_dict()
+    saved["history"]["val_accuracy"] = [1.5]  # better than any epoch to come
+    checkpoint.save(saved)
+    tl.train_model(model, loaders, nn.CrossEntropyLoss(), optimizer, None, 3, checkpoint=checkpoint)
+    assert same_state(model.state_dict(), other.state_dict())
+
+
+def test_a_finished_training_is_not_trained_again(tmp_path):
+    checkpoint, loaders = Checkpoint(tmp_path / "c.pt", {}), toy_loaders()
+    first, history = toy_train(toy_model(), loaders, checkpoint=checkpoint)
+    never = {name: BreaksOff(loader, 1) for name, loader in loaders.items()}
+    again, same_history = toy_train(toy_model(), never, checkpoint=checkpoint)
+    assert history == same_history and same_state(first.state_dict(), again.state_dict())
+
+
+# ---- the scenarios
+
+
+@pytest.fixture(scope="module")
+def loaders(tiny_photos, tmp_path_factory):
+    """The tiny photos at 64 pixels, 5 a batch."""
+    return tl.make_loaders(insects.load(None, tiny_photos, tmp_path_factory.mktemp("cache")), 64, 5)
+
+
+def pretrained_network(arch=ARCH):
+    network = weights.build(arch, 10)
+    network.load_state_dict(random_state(arch))
+    return network
+
+
+@pytest.fixture
+def optimizers(monkeypatch):
+    """The optimizers that training uses, as they come."""
+    seen, train_model = [], tl.train_model
+
+    def spy(model, loaders, criterion, optimizer, *rest):
+        seen.append(optimizer)
+        return train_model(model, loaders, criterion, optimizer, *rest)
+
+    monkeypatch.setattr(tl, "train_model", spy)
+    return seen
+
+
+def in_optimizer(optimizer):
+    return [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
+
+
+@pytest.mark.parametrize("arch, head", [(ARCH, "fc"), ("resnet18", "fc"), ("mobilenet_v3_small", "classifier.3")])
+def test_frozen_is_frozen_every_other_tensor_is_bit_equal_after_training(loaders, recipe, arch, head):
+    network = pretrained_network(arch)
+    before = copy.deepcopy(network.state_dict())
+    network, _ = tl.freeze(network, 2, loaders, recipe)
+    after = network.state_dict()
+    others = [key for key in before if not key.startswith(head + ".")]
+    assert after.keys() == before.keys() and any("running_var" in key for key in others)
+    assert [key for key in others if not torch.equal(before[key], after[key])] == []
+
+
+def test_the_new_layer_of_the_frozen_network_is_random_and_does_move(loaders, recipe):
+    recipe.lr = 0.0
+    torch.manual_seed(3)
+    start = copy.deepcopy(tl.freeze(pretrained_network(), 2, loaders, recipe)[0].fc)
+    recipe.lr = 0.02
+    torch.manual_seed(3)
+    end = tl.freeze(pretrained_network(), 2, loaders, recipe)[0].fc
+    assert start.weight.std() > 0 and end.out_features == 2 and not torch.equal(start.weight, end.weight)
+
+
+def test_nothing_outside_of_the_new_layer_has_gradients(loaders, recipe):
+    network, _ = tl.freeze(pretrained_network(), 2, loaders, recipe)
+    trained = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+    assert trained == {"fc.weight", "fc.bias"}
+    assert {name for name, parameter in network.named_parameters() if parameter.grad is not None} <= trained
+
+
+def test_the_optimizer_of_freeze_holds_the_new_layer_only(loaders, recipe, optimizers):
+    network, _ = tl.freeze(pretrained_network(), 2, loaders, recipe)
+    [optimizer] = optimizers
+    assert in_optimizer(optimizer) == [id(network.fc.weight), id(network.fc.bias)]
+    assert len(optimizer.state) <= 2
+
+
+def val_scores(network, loaders):
+    with torch.no_grad():
+        pairs = [(network.eval()(inputs), targets) for inputs, targets in loaders["val"]]
+    return torch.cat([scores for scores, _ in pairs]), torch.cat([targets for _, targets in pairs])
+
+
+@pytest.mark.parametrize("scenario", tl.SCENARIOS)
+def test_the_networks_own_scores_on_val_are_those_of_the_historys_best_epoch(loaders, recipe, scenario):
+    recipe.epochs = 3
+    network, history = tl.SCENARIOS[scenario](pretrained_network(), 2, loaders, recipe)
+    scores, targets = val_scores(network, loaders)
+    best = history["val_accuracy"].index(max(history["val_accuracy"]))
+    assert (scores.argmax(1) == targets).float().mean().item() == pytest.approx(history["val_accuracy"][best])
+    assert nn.functional.cross_entropy(scores, targets).item() == pytest.approx(history["val_loss"][best], rel=1e-4)
+
+
+def test_the_frozen_network_sees_the_training_photos_once_an_epoch_and_the_validation_photos_once(loaders, recipe):
+    network, batches = pretrained_network(), []
+    network.register_forward_hook(lambda module, inputs, output: batches.append(len(inputs[0])))
+    recipe.epochs = 3
+    tl.freeze(network, 2, loaders, recipe)
+    assert sum(batches) == 3 * 12 + 8
+
+
+def test_freeze_gives_the_weights_that_training_the_head_inside_the_network_gives(loaders, recipe):
+    network = pretrained_network()
+    torch.manual_seed(3)
+    shortcut, history = tl.freeze(copy.deepcopy(network), 2, loaders, recipe)
+    torch.manual_seed(3)
+    name, head = tl.replace_head(network, 2)
+    network.eval().requires_grad_(False)
+    head.requires_grad_(True)
+    _, plain = tl.fit(network, [{"params": head.parameters()}], loaders, recipe, None, "plain")
+    torch.testing.assert_close(shortcut.fc.weight, network.fc.weight, rtol=1e-4, atol=1e-6)
+    assert history["train_loss"] == pytest.approx(plain["train_loss"], rel=1e-4)
+
+
+def test_finetune_moves_every_layer_and_leaves_the_batch_norm_statistics(loaders, recipe):
+    network = pretrained_network()
+    before = copy.deepcopy(network.state_dict())
+    after = tl.finetune(network, 2, loaders, recipe)[0].state_dict()
+    layers = {key for key, value in before.items() if value.ndim == 4}
+    buffers = {key for key in before if re.search("running_mean|running_var|num_batches_tracked", key)}
+    assert [key for key in layers if torch.equal(before[key], after[key])] == []
+    assert [key for key in buffers if not torch.equal(before[key], after[key])] == []
+
+
+def test_finetune_takes_small_steps_on_the_pretrained_layers_and_large_ones_on_the_new_layer(
+    loaders, recipe, optimizers
+):
+    network, _ = tl.finetune(pretrained_network(), 2, loaders, recipe)
+    rates = {id(p): group["initial_lr"] for group in optimizers[0].param_groups for p in group["params"]}
+    assert {name: rates[id(parameter)] for name, parameter in network.named_parameters()} == {
+        name: recipe.lr if name.startswith("fc.") else recipe.backbone_lr for name, _ in network.named_parameters()
+    }
+
+
+def test_scratch_trains_every_layer_at_the_full_rate_and_estimates_the_batch_norm_statistics(
+    loaders, recipe, optimizers
+):
+    network = weights.build(ARCH, 10)
+    before = copy.deepcopy(network.state_dict())
+    network, _ = tl.scratch(network, 2, loaders, recipe)
+    after = network.state_dict()
+    assert sorted(in_optimizer(optimizers[0])) == sorted(id(parameter) for parameter in network.parameters())
+    assert {group["initial_lr"] for group in optimizers[0].param_groups} == {recipe.lr}
+    statistics = [key for key in before if "running" in key]
+    assert statistics and not any(torch.equal(before[key], after[key]) for key in statistics)
+
+
+@pytest.mark.parametrize("scenario", tl.SCENARIOS)
+def test_a_scenario_resumed_from_its_checkpoint_gives_a_bit_equal_network(loaders, recipe, scenario, tmp_path):
+    def run(loaders, checkpoint=None):
+        torch.manual_seed(3)
+        return tl.SCENARIOS[scenario](pretrained_network(), 2, loaders, recipe, checkpoint)
+
+    undisturbed, history = run(loaders)
+    checkpoint = Checkpoint(tmp_path / "c.pt", {})
+    with pytest.raises(Interrupted):
+        run({**loaders, "train": BreaksOff(loaders["train"], 2)}, checkpoint)
+    resumed, resumed_history = run(loaders, checkpoint)
+    assert without_seconds(resumed_history) == without_seconds(history)
+    assert same_state(resumed.state_dict(), undisturbed.state_dict())
+
+
+# ---- replacing the last layer
+
+
+def check_replaced(arch):
+    """On the meta device: the network's output has the new number of classes, and nothing else was replaced."""
+    size = 299 if arch == "inception_v3" else 224
+    with torch.device("meta"):
+        network = weights.without_auxiliaries(weights.build(arch, 10)).eval()
+        before = {id(parameter) for parameter in network.parameters()}
+        name, head = tl.replace_head(network, 3)
+        assert network(torch.zeros(2, 3, size, size)).shape == (2, 3)
+    assert isinstance(head, nn.Linear) and network.get_submodule(name) is head
+    assert {id(p) for p in network.parameters()} - before == {id(p) for p in head.parameters()}
+
+
+@pytest.mark.parametrize(
+    "arch",
+    [
+        "resnet18",
+        "vgg11",
+        "densenet121",
+        "mobilenet_v3_small",
+        ARCH,
+        "googlenet",
+        "inception_v3",
+        "vit_b_16",
+        "alexnet",
+    ],
+)
+def test_the_last_layer_of_any_family_is_replaced_and_it_alone(arch):
+    check_replaced(arch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", [name for name in weights.classifiers() if not name.startswith("squeezenet")])
+def test_the_last_layer_of_every_torchvision_classifier_but_squeezenet_is_replaced(arch):
+    check_replaced(arch)
+
+
+def test_a_squeezenet_which_ends_in_no_fully_connected_layer_is_a_dataerror_that_names_the_layer():
+    with torch.device("meta"):
+        network = weights.build("squeezenet1_1", 10)
+    with pytest.raises(DataError, match="--arch: SqueezeNet ends in a layer of the kind AdaptiveAvgPool2d"):
+        tl.replace_head(network, 2)
+
+
+# ---- Features
+
+
+@pytest.fixture
+def frozen():
+    """A layer that notes how many batches it saw."""
+    torch.manual_seed(0)
+    layer, seen = nn.Linear(3, 4), []
+    layer.register_forward_hook(lambda *_: seen.append(1))
+    layer.seen = seen
+    return layer
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_features_are_the_frozen_networks_outputs_in_every_pass(frozen, keep):
+    loader = toy_loaders()["val"]
+    features = tl.Features(frozen, loader, keep)
+    for _ in range(2):
+        got = list(features)
+        assert len(got) == len(features) == 5
+        for (values, targets), (inputs, expected) in zip(got, loader, strict=True):
+            assert torch.equal(values, frozen(inputs)) and torch.equal(targets, expected)
+
+
+def test_kept_features_are_computed_once_and_others_in_every_pass(frozen):
+    loader = toy_loaders()["val"]
+    kept, fresh = tl.Features(frozen, loader, keep=True), tl.Features(frozen, loader)
+    for features, expected in ((kept, 5), (fresh, 15)):
+        frozen.seen.clear()
+        for _ in range(3):
+            list(features)
+        assert len(frozen.seen) == expected
+
+
+def test_a_pass_that_was_broken_off_is_not_kept(frozen):
+    features = tl.Features(frozen, toy_loaders()["val"], keep=True)
+    next(iter(features))
+    assert len(list(features)) == len(list(features)) == 5
+
+
+def test_a_layer_can_be_trained_on_features(frozen):
+    head = nn.Linear(4, 2)
+    head(next(iter(tl.Features(frozen, toy_loaders()["val"])))[0]).sum().backward()
+    assert head.weight.grad is not None and frozen.weight.grad is None
+
+
+# ---- loaders
+
+
+def test_validation_photos_are_the_same_in_every_pass_and_training_photos_are_not(loaders):
+    def passes(name):
+        torch.manual_seed(0)
+        return [loaders[name].dataset[0][0] for _ in range(2)]
+
+    assert torch.equal(*passes("val")) and not torch.equal(*passes("train"))
+    assert loaders["val"].dataset[0][0].shape == loaders["train"].dataset[0][0].shape == (3, 64, 64)
+
+
+def test_training_photos_come_in_a_random_order_and_validation_photos_in_theirs(loaders):
+    def targets(name):
+        return torch.cat([batch for _, batch in loaders[name]]).tolist()
+
+    assert targets("val") == [0] * 4 + [1] * 4
+    torch.manual_seed(0)
+    orders = {tuple(targets("train")) for _ in range(3)}
+    assert len(orders) > 1 and all(sorted(order) == [0] * 6 + [1] * 6 for order in orders)
+
+
+def test_a_quick_runs_photos_are_spread_over_the_classes(tiny_photos, tmp_path):
+    quick = tl.make_loaders(insects.load(None, tiny_photos, tmp_path), 32, 4, most=4)
+    for loader in quick.values():
+        targets = torch.cat([batch for _, batch in loader]).tolist()
+        assert len(targets) == 4 and sorted(targets) == [0, 0, 1, 1]
+
+
+# ---- pictures
+
+
+class Says(nn.Module):
+    """Gives image k of a list the k-th probability for class 1; the image's value tells k."""
+
+    def __init__(self, probabilities):
+        super().__init__()
+        self.scores = nn.Parameter(torch.tensor(probabilities).logit())
+
+    def forward(self, images):
+        score = self.scores[images[:, 0, 0, 0].long()]
+        return torch.stack([torch.zeros_like(score), score], 1)
+
+
+def pictured(probabilities, targets, **options):
+    images = torch.arange(len(targets)).view(-1, 1, 1, 1).expand(-1, 3, 4, 4).float()
+    loader = DataLoader(TensorDataset(images, torch.tensor(targets)), 2)
+    return tl.visualize_model(Says(probabilities), loader, ["ants", "bees"], "the title", **options)
+
+
+def test_mistakes_come_first_the_surest_at_the_head_then_the_least_sure_of_the_right_ones():
+    figure = pictured([0.9, 0.3, 0.8, 0.6, 0.95], [1, 1, 0, 1, 0])
+    assert [axes.get_title().split("\n") for axes in figure.axes] == [
+        ["WRONG: bees, 95%", "truth: ants"],
+        ["WRONG: bees, 80%", "truth: ants"],
+        ["WRONG: ants, 70%", "truth: bees"],
+        ["right: bees, 60%", "truth: bees"],
+        ["right: bees, 90%", "truth: bees"],
+    ]
+
+
+def test_mistakes_have_a_frame_and_a_colour_and_the_right_ones_have_not():
+    wrong, right = pictured([0.9, 0.9], [0, 1]).axes
+    assert all(spine.get_visible() for spine in wrong.spines.values())
+    assert not any(spine.get_visible() for spine in right.spines.values())
+    assert wrong.title.get_color() != right.title.get_color()
+
+
+def test_the_title_counts_all_mistakes_and_not_only_the_pictured_ones():
+    figure = pictured([0.9] * 6, [0, 0, 0, 0, 1, 1], num_images=2)
+    assert len(figure.axes) == 2 and figure.get_suptitle().startswith("the title")
+    assert "4 of 6 wrong" in figure.get_suptitle()
+
+
+def test_a_model_without_mistakes_is_pictured_too():
+    assert "0 of 1 wrong" in pictured([0.9], [1]).get_suptitle()
+
+
+def test_pixels_are_what_they_were_before_they_were_normalized(tiny_photos):
+    photo = insects.open_photo(sorted(tiny_photos.rglob("*.png"))[0])
+    size = round(64 * 224 / 256)  # whose validation transform keeps 64 pixels and cuts the middle out
+    pixels = tl.to_pixels(tl.make_transforms(size)[1](photo))
+    edge = (64 - size) // 2
+    expected = torch.tensor(list(photo.convert("RGB").tobytes())).view(64, 64, 3) / 255
+    torch.testing.assert_close(
+        torch.tensor(pixels), expected[edge : edge + size, edge : edge + size], atol=0.01, rtol=0
+    )
+
+
+HISTORY = {"train_loss": [0.7, 0.5], "train_accuracy": [0.5, 0.75], "val_loss": [0.6, 0.4], "val_accuracy": [0.5, 1.0]}
+
+
+def test_the_learning_curves_show_every_scenario_in_loss_and_accuracy_train_dashed_and_val_solid():
+    figure = tl.plot_curves({"finetune": HISTORY, "freeze": HISTORY}, "the title")
+    for axes, key, scale in zip(figure.axes, ("loss", "accuracy"), (1, 100), strict=True):
+        lines = {line.get_label(): line for line in axes.lines}
+        assert set(lines) == {f"{name}, {split}" for name in ("finetune", "freeze") for split in ("train", "val")}
+        for split, style in (("train", "--"), ("val", "-")):
+            line = lines[f"freeze, {split}"]
+            assert line.get_linestyle() == style and list(line.get_xdata()) == [1, 2]
+            assert list(line.get_ydata()) == [scale * value for value in HISTORY[f"{split}_{key}"]]
+        assert key in axes.get_ylabel() and axes.get_xlabel() == "epoch"
+    assert figure.axes[1].get_legend() and figure.get_suptitle() == "the title"
+
+
+def test_the_confusion_plot_writes_every_count_in_its_cell():
+    [axes] = tl.plot_confusion({"freeze": [[5, 1], [2, 4]]}, ["ants", "bees"], "the title").axes
+    cells = {text.get_position(): text.get_text() for text in axes.texts}
+    assert cells == {(0, 0): "5", (1, 0): "1", (0, 1): "2", (1, 1): "4"}
+    assert axes.get_ylabel() == "true class" and axes.get_xlabel() == "predicted class"
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["ants", "bees"]
+
+
+@pytest.mark.parametrize(
+    "share, count, low, high",
+    [(0.5, 100, 0.4038, 0.5962), (0.96, 153, 0.9165, 0.9813), (0.0, 10, 0.0, 0.2775), (1.0, 10, 0.7225, 1.0)],
+)
+def test_the_interval_of_a_share_is_wilsons(share, count, low, high):
+    assert tl.wilson_interval(share, count) == pytest.approx((low, high), abs=1e-4)
+
+
+# ---- the whole script
+
+
+@pytest.fixture(scope="session")
+def flags(tiny_photos, weights_folder):
+    """What every run below is given: `--results` and the rest come behind it, and the last one counts."""
+    given = {"--data": weights_folder, "--arch": ARCH, "--photos": tiny_photos, "--epochs": 2, "--batch-size": 6,
+             "--device": "cpu"}  # fmt: skip
+    return [str(word) for pair in given.items() for word in pair]
+
+
+@pytest.fixture(scope="session")
+def finished_run(flags, tmp_path_factory):
+    """A run of all three scenarios: its results folder and the figures that it saved. Not to be changed."""
+    folder, figures, save = tmp_path_factory.mktemp("finished"), {}, Run.figure
+
+    def note(run, figure, file, title, caption):
+        figures[file] = figure
+        save(run, figure, file, title, caption)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "figure", note)
+        tl.main([*flags, "--results", str(folder)])
+    return types.SimpleNamespace(results=folder, folder=folder / "transfer_learning", figures=figures)
+
+
+@pytest.fixture
+def finished(finished_run, tmp_path):
+    """A copy of the finished run's results to write to."""
+    return shutil.copytree(finished_run.results, tmp_path / "finished")
+
+
+def read(results_folder):
+    return json.loads((results_folder / "transfer_learning" / "results.json").read_text())
+
+
+def strings(value):
+    """Every string in nested dicts and lists, keys too."""
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, list):
+        return [text for item in value for text in strings(item)]
+    return [value] if isinstance(value, str) else []
+
+
+def test_a_run_leaves_its_plots_its_models_and_results_json_and_nothing_else(finished_run):
+    names = {f"visualize_{name}.png" for name in tl.SCENARIOS} | {f"{name}.pt" for name in tl.SCENARIOS}
+    assert set(snapshot(finished_run.folder)) == names | {"learning_curves.png", "confusion.png", "results.json"}
+
+
+def test_results_json_of_a_run_has_the_promised_keys(finished_run):
+    saved = read(finished_run.results)
+    assert saved.keys() == {
+        *("script", "data", "weights", "seed", "settings", "metrics", "seconds", "versions", "plots", "table")
+    }
+    assert saved["script"] == "transfer_learning" and "garden" in saved["data"] and ARCH in saved["weights"]
+    assert saved["metrics"].keys() == set(tl.SCENARIOS) and saved["seconds"].keys() == {*tl.SCENARIOS, "total"}
+    assert [row[0] for row in saved["table"]["rows"]] == list(tl.SCENARIOS)
+    assert saved["versions"].keys() >= {"python", "torch", "torchvision", "machine"}
+
+
+def test_results_json_holds_no_absolute_path(finished_run):
+    texts = strings(read(finished_run.results))
+    assert texts and not any(re.search(r"(^|[\s('\"])/\w", text) for text in texts)
+
+
+def test_every_plot_of_results_json_is_a_png_that_shows_something_and_has_a_title_and_a_caption(finished_run):
+    plots = read(finished_run.results)["plots"]
+    assert {plot["file"] for plot in plots} == {path.name for path in finished_run.folder.glob("*.png")}
+    for plot in plots:
+        with Image.open(finished_run.folder / plot["file"]) as image:
+            assert image.format == "PNG" and min(image.size) >= 300 and len(image.convert("L").getcolors()) > 10
+        assert plot["title"] and plot["caption"]
+
+
+def test_every_plot_names_the_data_and_the_weights_that_it_shows(finished_run):
+    assert len(finished_run.figures) == 5
+    assert all("garden" in figure.get_suptitle() for figure in finished_run.figures.values())
+    assert all(ARCH in figure.get_suptitle() for figure in finished_run.figures.values())
+
+
+def test_the_lines_of_the_learning_curves_have_colours_that_colour_blind_eyes_tell_apart(finished_run):
+    lines = finished_run.figures["learning_curves.png"].axes[0].lines
+    colors = {matplotlib.colors.to_hex(line.get_color()).upper() for line in lines}
+    assert len(colors) == 3 and colors <= set(results.COLORS)
+
+
+def test_the_metrics_are_those_of_the_history_and_the_confusion_counts(finished_run):
+    for figures in read(finished_run.results)["metrics"].values():
+        history = figures["history"]["val_accuracy"]
+        assert figures["best_val_accuracy"] == max(history) == history[figures["best_epoch"] - 1]
+        assert figures["last_val_accuracy"] == history[-1] and len(history) == 2
+        assert [sum(row) for row in figures["confusion"]] == [4, 4] and figures["val_photos"] == 8
+        right = figures["confusion"][0][0] + figures["confusion"][1][1]
+        assert right / 8 == figures["best_val_accuracy"]
+
+
+def test_a_frozen_run_trains_the_new_layer_only_and_the_others_all_parameters(finished_run):
+    trained = {name: figures["trained_parameters"] for name, figures in read(finished_run.results)["metrics"].items()}
+    everything = sum(parameter.numel() for parameter in weights.build(ARCH, 2).parameters())
+    assert trained == {"finetune": everything, "freeze": 2 * 1024 + 2, "scratch": everything}
+
+
+@pytest.mark.parametrize("scenario", tl.SCENARIOS)
+def test_a_saved_model_predicts_what_the_run_reported(finished_run, tiny_photos, tmp_path, scenario):
+    model, saved = tl.load_model(finished_run.folder / f"{scenario}.pt")
+    assert (saved["arch"], saved["classes"], saved["scenario"]) == (ARCH, ["ants", "bees"], scenario)
+    val = tl.make_loaders(insects.load(None, tiny_photos, tmp_path), saved["image_size"], 6)["val"]
+    probabilities, targets = tl.predict(model, val)
+    right = (probabilities.argmax(1) == targets).float().mean().item()
+    assert right == read(finished_run.results)["metrics"][scenario]["best_val_accuracy"]
+
+
+def test_two_runs_with_one_seed_give_equal_results_but_for_the_times(finished_run, flags, tmp_path, command):
+    assert command(tl.main, *flags, "--results", tmp_path).status == 0
+    assert read(tmp_path) | NO_SECONDS == read(finished_run.results) | NO_SECONDS
+    for name in tl.SCENARIOS:
+        again, first = (tl.load_model(folder / f"{name}.pt")[1]["state"] for folder in
+                        (tmp_path / "transfer_learning", finished_run.folder))  # fmt: skip
+        assert same_state(again, first)
+
+
+# what "train" of the command line is when only the shortest run is needed
+SHORT = ["--scenarios", "freeze", "--epochs", 1]
+
+
+def test_a_run_prints_its_data_its_weights_and_the_table_with_the_paths_of_the_plots(flags, tmp_path, command):
+    done = command(tl.main, *flags, *SHORT, "--results", tmp_path)
+    assert done.status == 0 and done.out.startswith("data: ") and "12 training and 8 validation photos" in done.out
+    assert re.search(rf"^weights: {ARCH} ", done.out, re.MULTILINE)
+    assert re.search(r"^freeze +\d+\.\d%", done.out, re.MULTILINE)
+    assert str(tmp_path / "transfer_learning" / "learning_curves.png") in done.out
+
+
+def test_quick_goes_to_a_folder_of_its_own_and_leaves_the_full_run_alone(flags, finished, command):
+    before = snapshot(finished / "transfer_learning")
+    given = [word for pair in zip(flags[::2], flags[1::2], strict=True) if pair[0] != "--epochs" for word in pair]
+    assert command(tl.main, *given, "--scenarios", "freeze", "--quick", "--results", finished).status == 0
+    saved = json.loads((finished / "transfer_learning-quick" / "results.json").read_text())
+    assert saved["settings"]["quick"] and saved["settings"]["epochs"] == 2
+    assert snapshot(finished / "transfer_learning") == before
+
+
+def test_three_classes_in_mixed_formats_are_told_apart_in_one_run(flags, photos, tmp_path, command):
+    suffixes = {"ants": "jpg", "bees": "bmp"}
+    for path in list(photos.rglob("*.png")):
+        Image.open(path).save(path.with_suffix("." + suffixes[path.parent.name]))
+        path.unlink()
+    for split, count in (("train", 4), ("val", 3)):
+        folder = photos / split / "Käfer & Co"
+        folder.mkdir()
+        for k, (mode, suffix) in enumerate([("L", "png"), ("RGBA", "webp"), ("P", "gif"), ("CMYK", "tif")][:count]):
+            Image.effect_noise((50 + 9 * k, 40), 60).convert("RGB").convert(mode).save(folder / f"{k}.{suffix}")
+    done = command(tl.main, *flags, *SHORT, "--photos", photos, "--results", tmp_path / "results")
+    assert done.status == 0, done.err
+    metrics = read(tmp_path / "results")["metrics"]["freeze"]
+    assert [sum(row) for row in metrics["confusion"]] == [3, 4, 4]
+    _, saved = tl.load_model(tmp_path / "results" / "transfer_learning" / "freeze.pt")
+    assert saved["classes"] == ["Käfer & Co", "ants", "bees"]
+
+
+def test_weights_for_evaluation_only_are_refused_for_finetune_in_one_line_and_taken_for_freeze(
+    flags, tmp_path, command
+):
+    plain = {"running_mean": torch.zeros_like, "running_var": torch.ones_like}
+    state = {key: plain.get(key.rpartition(".")[2], torch.clone)(value) for key, value in random_state(ARCH).items()}
+    (tmp_path / "data" / "weights").mkdir(parents=True)
+    torch.save(state, tmp_path / "data" / "weights" / f"{ARCH}.pth")
+    given = [*flags, "--data", tmp_path / "data", "--epochs", 1, "--results", tmp_path / "results"]
+    refused = command(tl.main, *given)
+    assert refused.status == 2 and refused.err.count("\n") == 1 and "--scenarios freeze" in refused.err
+    assert not (tmp_path / "results").exists()
+    assert command(tl.main, *given, "--scenarios", "freeze").status == 0
+
+
+def test_the_real_resnet50_is_refused_for_training(flags, hw2_data, tmp_path, command):
+    done = command(tl.main, *flags, "--data", hw2_data, "--arch", "resnet50", "--results", tmp_path / "results")
+    assert done.status == 2 and done.err.count("\n") == 1 and "resnet50" in done.err
+    assert not (tmp_path / "results").exists()
+
+
+def test_the_real_photos_and_weights_are_the_ones_that_a_data_folder_gives(hw2_data, tmp_path, monkeypatch, command):
+    def stop(*_):
+        raise DataError("far enough")
+
+    monkeypatch.setattr(tl, "make_loaders", stop)
+    done = command(tl.main, "--data", hw2_data, "--results", tmp_path)
+    assert "hymenoptera_data" in done.out and "weights: resnet18 (resnet18.pth" in done.out
+    assert done.err == "error: far enough\n"
+
+
+@pytest.mark.parametrize("help_flag", ["-h", "--help"])
+def test_the_help_names_every_flag_and_its_default(help_flag, command):
+    done = command(tl.main, help_flag)
+    assert done.status == 0
+    for flag in ("--data", "--results", "--device", "--seed", "--epochs", "--resume", "--quick", "--batch-size", "--lr",
+                 "--backbone-lr", "--scenarios", "--arch", "--photos", "--workers", "--predict", "--model"):  # fmt: skip
+        assert re.search(rf"^ +{flag} ?[^\n]*(\n {{8,}}[^\n]+)*", done.out, re.MULTILINE), flag
+        if flag not in ("--resume", "--quick", "--photos", "--predict"):
+            text = re.search(rf"^ +{flag}\b.*?(?=^  -|\Z)", done.out, re.MULTILINE | re.DOTALL)[0]
+            assert "default: " in " ".join(text.split()), flag
+
+
+# ---- predictions
+
+
+def test_predict_prints_the_classes_and_probabilities_of_a_model_file_and_saves_a_picture(
+    finished_run, tiny_photos, tmp_path, command
+):
+    path, model = sorted(tiny_photos.rglob("*.png"))[0], finished_run.folder / "finetune.pt"
+    done = command(tl.main, "--predict", path, "--model", model, "--results", tmp_path)
+    network, saved = tl.load_model(model)
+    photo = tl.make_transforms(saved["image_size"])[1](insects.open_photo(path))
+    chance = network.eval()(photo[None]).softmax(1)[0]
+    order = chance.argsort(descending=True)
+    row = rf"^{re.escape(str(path))}  +{saved['classes'][order[0]]}  +" + ", ".join(
+        rf"{saved['classes'][k]} {100 * chance[k]:.1f}%" for k in order
+    )
+    assert done.status == 0 and done.err == "" and re.search(row, done.out, re.MULTILINE)
+    assert str(model) in done.out and "finetune" in done.out
+    assert set(snapshot(tmp_path)) == {"transfer_learning", "transfer_learning/predictions.png"}
+    with Image.open(tmp_path / "transfer_learning" / "predictions.png") as picture:
+        assert picture.format == "PNG"
+
+
+def test_predict_takes_the_freeze_model_of_the_last_run_and_says_which(finished, tiny_photos, command):
+    quick = finished / "transfer_learning-quick"
+    shutil.copytree(finished / "transfer_learning", quick)
+    photo = next(tiny_photos.rglob("*.png"))
+    for newer, older in ((quick, finished / "transfer_learning"), (finished / "transfer_learning", quick)):
+        os.utime(newer / "freeze.pt", (2e9, 2e9))
+        os.utime(older / "freeze.pt", (1e9, 1e9))
+        done = command(tl.main, "--predict", photo, "--results", finished)
+        assert done.status == 0 and f"model: {newer / 'freeze.pt'} " in done.out
+
+
+def test_predict_takes_several_photos_of_any_size_and_leaves_the_run_alone(finished, tmp_path, command):
+    before = snapshot(finished)
+    names = []
+    for size, mode in (((30, 200), "L"), ((500, 20), "RGBA"), ((64, 64), "P"), ((33, 44), "RGB"), ((90, 9), "1")):
+        names.append(tmp_path / f"a photo {size}.png")
+        Image.effect_noise(size, 50).convert(mode).save(names[-1])
+    done = command(tl.main, "--predict", *names, "--results", finished)
+    after = snapshot(finished)
+    assert done.status == 0 and all(done.out.count(str(name)) == 1 for name in names)
+    assert after.pop("transfer_learning/predictions.png")
+    assert after == before
+
+
+# ---- killed, resumed, at once
+
+
+def start(flags, results_folder, code="import transfer_learning", kill_at=0):
+    """Starts the script in a process of its own; killed at its `kill_at`-th change of a file, where that is not 0."""
+    code = """
+import os, pathlib, signal, sys
+import transfer_learning
+from data.results import run_main
+left = int(sys.argv.pop(1))
+def deadly(action):
+    def act(*args, **options):
+        global left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return action(*args, **options)
+    return act
+os.replace, pathlib.Path.unlink = deadly(os.replace), deadly(pathlib.Path.unlink)
+run_main(transfer_learning.main)
+"""
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(kill_at), *flags, "--results", results_folder],
+        cwd=REPO, env=python_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def ended(process):
+    """Whatever happens, the process does not outlive the block."""
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def check_resumed(flags, folder, finished_run, command):
+    """Resumed, the run ends with an undisturbed run's numbers, plots and models, and with no other file."""
+    done = command(tl.main, *flags, "--results", folder, "--resume")
+    assert done.status == 0, done.err
+    assert read(folder) | NO_SECONDS == read(finished_run.results) | NO_SECONDS
+    assert snapshot(folder / "transfer_learning").keys() == snapshot(finished_run.folder).keys()
+    for name in tl.SCENARIOS:
+        states = [
+            tl.load_model(at / f"{name}.pt")[1]["state"] for at in (folder / "transfer_learning", finished_run.folder)
+        ]
+        assert same_state(*states)
+
+
+def test_a_run_killed_when_its_first_checkpoint_appears_ends_as_an_undisturbed_one(
+    flags, tmp_path, finished_run, command
+):
+    with ended(start(flags, tmp_path)) as process:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("transfer_learning/checkpoint-*")) and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    assert not (tmp_path / "transfer_learning" / "results.json").exists()
+    check_resumed(flags, tmp_path, finished_run, command)
+
+
+# A file is renamed, then its temporary name removed: two changes for each of 6 checkpoints, 3 models, 5 plots and
+# results.json, then one for each of 3 checkpoints that go.
+CHANGES = 2 * 15 + 3
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [pytest.param(moment, marks=() if moment == 15 else pytest.mark.slow) for moment in (1, 2, 3, 5, 8, 9, 12, 15, 19, 22, 27, 29, 30, 31, 32, 33)],
+)  # fmt: skip
+def test_a_run_killed_between_a_temporary_file_and_its_name_ends_as_an_undisturbed_one(
+    flags, tmp_path, finished_run, command, moment
+):
+    with ended(start(flags, tmp_path, kill_at=moment)) as process:
+        assert process.wait(240) == -signal.SIGKILL
+    check_resumed(flags, tmp_path, finished_run, command)
+
+
+@pytest.mark.slow
+def test_the_moments_above_reach_to_the_very_last_change_of_a_file(flags, tmp_path):
+    with ended(start(flags, tmp_path, kill_at=CHANGES + 1)) as process:
+        assert process.wait(240) == 0
+
+
+def test_resume_of_a_finished_run_prints_its_table_and_changes_nothing(flags, finished, command):
+    before = snapshot(finished)
+    done = command(tl.main, *flags, "--results", finished, "--resume")
+    assert done.status == 0 and done.err == "" and snapshot(finished) == before
+    for row in read(finished)["table"]["rows"]:
+        assert re.search(r" +".join(map(re.escape, row)), done.out)
+    assert str(finished / "transfer_learning" / "confusion.png") in done.out
+
+
+@pytest.mark.parametrize(
+    "changed, name",
+    [(["--seed", 1], "seed"), (["--epochs", 3], "epochs"), (["--lr", 0.1], "lr"), (["--batch-size", 5], "batch_size"),
+     (["--backbone-lr", 0.1], "backbone_lr"), (["--scenarios", "freeze"], "scenarios")],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_resume_with_another_setting_is_refused_in_one_line_that_names_it(flags, finished, command, changed, name):
+    before = snapshot(finished)
+    done = command(tl.main, *flags, *changed, "--results", finished, "--resume")
+    assert done.status == 2 and done.err.count("\n") == 1 and f" {name} = " in done.err
+    assert snapshot(finished) == before
+
+
+def test_resume_with_other_photos_is_refused_in_one_line(flags, finished, photos, command):
+    (photos / "train" / "ants" / "ants0.png").unlink()
+    done = command(tl.main, *flags, "--photos", photos, "--results", finished, "--resume")
+    assert done.status == 2 and done.err.count("\n") == 1 and "photos = " in done.err
+
+
+def test_resume_with_other_weights_is_refused_in_one_line(flags, finished, tmp_path, command):
+    (tmp_path / "other" / "weights").mkdir(parents=True)
+    torch.save(random_state(ARCH, seed=1), tmp_path / "other" / "weights" / f"{ARCH}.pth")
+    done = command(tl.main, *flags, "--data", tmp_path / "other", "--results", finished, "--resume")
+    assert done.status == 2 and done.err.count("\n") == 1 and "weights = " in done.err
+
+
+def test_resume_with_nothing_there_says_so_and_starts_anew(flags, tmp_path, command):
+    done = command(tl.main, *flags, *SHORT, "--results", tmp_path, "--resume")
+    assert done.status == 0 and "--resume: no checkpoint" in done.out and read(tmp_path)["metrics"]["freeze"]
+
+
+def test_a_second_run_into_the_same_folder_at_once_is_refused_and_changes_nothing(flags, finished, command):
+    args = tl.parse_args([*flags, "--results", str(finished)])
+    with Run("transfer_learning", args, "data", "weights", {}):
+        before = snapshot(finished)
+        done = command(tl.main, *flags, *SHORT, "--results", finished)
+        assert done.status == 2 and done.err.count("\n") == 1 and str(finished / "transfer_learning") in done.err
+        assert snapshot(finished) == before
+
+
+def test_ctrl_c_ends_a_run_with_status_130_and_the_run_can_be_resumed(flags, tmp_path, monkeypatch, command):
+    given = [*flags, "--scenarios", "freeze", "--results", tmp_path]
+    save = Checkpoint.save
+
+    def interrupt(checkpoint, state):
+        save(checkpoint, state)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "save", interrupt)
+        done = command(tl.main, *given)
+    assert done.status == 130 and done.err.splitlines()[-1].startswith("stopped; ")
+    assert command(tl.main, *given, "--resume").status == 0
+    assert len(read(tmp_path)["metrics"]["freeze"]["history"]["val_loss"]) == 2
+
+
+# ---- no room, no permission
+
+
+def test_no_room_for_the_first_file_is_one_line_and_status_2_and_earlier_results_stay(flags, finished):
+    before = snapshot(finished)
+    code = (
+        "import resource; from data.results import run_main; import transfer_learning\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "run_main(transfer_learning.main)"
+    )
+    argv = [*flags, *SHORT, "--results", finished]
+    done = subprocess.run([sys.executable, "-c", code, *map(str, argv)], cwd=REPO, env=python_environment(),
+                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)  # fmt: skip
+    last = done.stderr.splitlines()[-1]  # the lines before are the progress bar's
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert last.startswith("error: ") and str(finished / "transfer_learning") in last and "File too large" in last
+    assert snapshot(finished) == before
+
+
+def test_no_room_for_a_model_leaves_the_earlier_model_and_no_unfinished_file(flags, finished, command):
+    before = snapshot(finished)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, limits[1]))  # room for a checkpoint of the new layer alone
+    try:
+        done = command(tl.main, *flags, *SHORT, "--results", finished)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert done.status == 2 and "freeze.pt: File too large" in done.err.splitlines()[-1]
+    after = snapshot(finished)
+    after.pop("transfer_learning/checkpoint-freeze.pt")  # to go on from when there is room
+    assert after == before
+
+
+@not_as_root
+def test_no_permission_for_the_results_is_one_line_and_status_2(flags, tmp_path, command):
+    (tmp_path / "results").mkdir(mode=0o500)
+    done = command(tl.main, *flags, *SHORT, "--results", tmp_path / "results")
+    assert done.status == 2 and done.err.count("\n") == 1 and str(tmp_path / "results") in done.err
+
+
+# ---- bad input
+
+
+class Bomb:
+    """Pickled, it makes the folder `mark` when it is loaded by a careless reader."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.mark),)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return path
+
+
+class World:
+    """Good input to spoil: photos of one's own, weights, an earlier run's results."""
+
+    def __init__(self, flags, photos, tmp_path, finished_run):
+        self.flags, self.photos, self.tmp, self.run = (
+            [*flags, *SHORT, "--photos", photos],
+            photos,
+            tmp_path,
+            finished_run,
+        )
+        self.results, self.mark = tmp_path / "results", tmp_path / "mark"
+        (self.results / "transfer_learning").mkdir(parents=True)
+        (self.results / "transfer_learning" / "results.json").write_text("earlier")
+
+    def train(self, *more):
+        return [*self.flags, "--results", self.results, *more]
+
+    def with_weights(self, content, arch=ARCH):
+        """A run with a weights file of that content, bytes or what torch saves; and the file."""
+        path = self.tmp / "data" / "weights" / f"{arch}.pth"
+        path.parent.mkdir(parents=True)
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            torch.save(content, path)
+        return self.train("--data", self.tmp / "data", "--arch", arch), path
+
+    def predict(self, photo=None, model=None):
+        photo = photo or next(self.photos.rglob("*.png"))
+        return ["--predict", photo, "--model", model or self.run.folder / "freeze.pt", "--results", self.results]
+
+    def model(self, content):
+        """--predict with a model file of that content; and the file."""
+        path = self.tmp / "model.pt"
+        path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+        return self.predict(model=path), path
+
+
+BAD = {}
+
+
+def bad(name):
+    """Notes a row of the table: a function of a World that gives the command line and what the error must name."""
+
+    def note(make):
+        BAD[name] = make
+        return make
+
+    return note
+
+
+def bad_flags(*flags):
+    """A good run but for `flags`; the error names the first of them."""
+    BAD[" ".join(flags)] = lambda world: (world.train(*flags), flags[0])
+
+
+for _flag, _values in {
+    "--epochs": ["0", "-1", "x", "1.5", "", "nan", "1e3"],
+    "--seed": ["-1", "x", "99999999999999999999"],
+    "--lr": ["nan", "inf", "-1", "x"],
+    "--backbone-lr": ["nan", "-inf", "-0.1", "x"],
+    "--batch-size": ["0", "-1", "x"],
+    "--workers": ["-1", "x"],
+    "--device": ["tpu", "CPU", ""],
+    "--scenarios": ["nosuch", "freeze,finetune", ""],
+    "--arch": ["nosuch", "", "../resnet18", "fcn_resnet50", "resnet18 ", "load_state_dict_from_url"],
+}.items():
+    for _value in _values:
+        bad_flags(_flag, _value)
+for _words in (
+    ["--nosuch"],
+    ["--epoch", "1"],
+    ["--sce", "freeze"],
+    ["--epochs"],
+    ["--data"],
+    ["--predict"],
+    ["--photos"],
+):
+    bad_flags(*_words)
+
+BAD["a word too many"] = lambda world: ([*world.train("--quick"), "ants"], "ants")
+BAD["--model without --predict"] = lambda world: (world.train("--model", world.run.folder / "freeze.pt"), "--model")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA here")
+def test_cuda_without_cuda_is_one_line_that_names_the_flag(flags, tmp_path, command):
+    done = command(tl.main, *flags, *SHORT, "--device", "cuda", "--results", tmp_path / "results")
+    assert done.status == 2 and done.err.count("\n") == 1 and "--device cuda" in done.err
+    assert not (tmp_path / "results").exists()
+
+
+@bad("--data names a missing folder")
+def _(world):
+    return ["--data", world.tmp / "nosuch", "--results", world.results], world.tmp / "nosuch"
+
+
+@bad("--data names a missing folder, with --photos")
+def _(world):
+    return world.train("--data", world.tmp / "nosuch"), world.tmp / "nosuch"
+
+
+@bad("--data names a file")
+def _(world):
+    (world.tmp / "file").touch()
+    return ["--data", world.tmp / "file", "--results", world.results], world.tmp / "file"
+
+
+@bad("--data without the set in it")
+def _(world):
+    (world.tmp / "empty").mkdir()
+    return ["--data", world.tmp / "empty", "--results", world.results], world.tmp / "empty"
+
+
+@bad("--data with half of the set in it")
+def _(world):
+    (world.tmp / "half" / "hymenoptera_data" / "train").mkdir(parents=True)
+    return ["--data", world.tmp / "half", "--results", world.results], world.tmp / "half" / "hymenoptera_data"
+
+
+@bad("--photos names a missing folder")
+def _(world):
+    return world.train("--photos", world.tmp / "nosuch"), world.tmp / "nosuch"
+
+
+@bad("--photos names a missing folder with odd letters")
+def _(world):
+    return world.train("--photos", world.tmp / "a 'b' \"c\"\nd\t蟻"), "a 'b'"
+
+
+@bad("--photos names a photo")
+def _(world):
+    return world.train("--photos", next(world.photos.rglob("*.png"))), ".png"
+
+
+for _flag in ("--data", "--photos", "--results", "--predict", "--model"):
+    for _kind, _path in (("folder", "n" * 300), ("path", "n/" * 3000)):
+
+        @bad(f"{_flag} with a {_kind} name that is too long")
+        def _(world, flag=_flag, path=_path):
+            if flag == "--predict":
+                return world.predict(photo=world.tmp / path), "nnn" if "/" not in path else "n/n/n"
+            if flag == "--model":
+                return world.predict(model=world.tmp / path), "nnn" if "/" not in path else "n/n/n"
+            return world.train(flag, world.tmp / path), "nnn" if "/" not in path else "n/n/n"
+
+
+@bad("a photo cut short")
+def _(world):
+    return world.train(), cut(world.photos / "val" / "bees" / "bees2.png")
+
+
+@bad("a JPEG photo cut short")
+def _(world):
+    path = world.photos / "train" / "ants" / "cut.jpg"
+    Image.effect_noise((64, 64), 90).save(path)
+    return world.train(), cut(path)
+
+
+@bad("a text file named .jpg")
+def _(world):
+    path = world.photos / "train" / "ants" / "note.jpg"
+    path.write_text("no photo")
+    return world.train(), path
+
+
+@bad("an empty file named .png")
+def _(world):
+    path = world.photos / "train" / "bees" / "empty.png"
+    path.touch()
+    return world.train(), path
+
+
+@bad("a class without photos in train")
+def _(world):
+    for path in (world.photos / "train" / "ants").iterdir():
+        path.unlink()
+    return world.train(), world.photos / "train" / "ants"
+
+
+@bad("a class without photos in val")
+def _(world):
+    for path in (world.photos / "val" / "bees").iterdir():
+        path.unlink()
+    return world.train(), world.photos / "val" / "bees"
+
+
+@bad("one class only")
+def _(world):
+    for split in ("train", "val"):
+        shutil.rmtree(world.photos / split / "bees")
+    return world.train(), world.photos
+
+
+@bad("train and val with different classes")
+def _(world):
+    (world.photos / "val" / "bees").rename(world.photos / "val" / "wasps")
+    return world.train(), world.photos
+
+
+@bad("a class in val only")
+def _(world):
+    shutil.copytree(world.photos / "val" / "bees", world.photos / "val" / "wasps")
+    return world.train(), "wasps"
+
+
+@bad("no val")
+def _(world):
+    shutil.rmtree(world.photos / "val")
+    return world.train(), world.photos / "val"
+
+
+@bad("no train")
+def _(world):
+    shutil.rmtree(world.photos / "train")
+    return world.train(), world.photos / "train"
+
+
+@bad("photos without class folders")
+def _(world):
+    shutil.rmtree(world.photos / "train")
+    shutil.copytree(world.photos / "val" / "bees", world.photos / "train")
+    return world.train(), world.photos / "train"
+
+
+@bad("weights of an architecture without a layer to replace")
+def _(world):
+    torch.manual_seed(0)
+    given, _ = world.with_weights(weights.build("squeezenet1_1", 4).state_dict(), "squeezenet1_1")
+    return given, "AdaptiveAvgPool2d"
+
+
+BAD |= {
+    "weights of another architecture": lambda world: world.with_weights(random_state("mobilenet_v3_small")),
+    "weights cut short": lambda world: (lambda given, path: (given, cut(path)))(
+        *world.with_weights(random_state(ARCH))
+    ),
+    "weights that are a pickle": lambda world: world.with_weights(pickle.dumps({"fc.weight": Bomb(world.mark)})),
+    "weights that are a saved object": lambda world: world.with_weights({"fc.weight": Bomb(world.mark)}),
+    "weights with NaN": lambda world: world.with_weights(
+        {k: v * float("nan") if k == "fc.weight" else v for k, v in random_state(ARCH).items()}
+    ),
+    "weights with infinity": lambda world: world.with_weights(
+        {k: v / 0 if k == "conv1.0.weight" else v for k, v in random_state(ARCH).items()}
+    ),
+    "weights that are an empty file": lambda world: world.with_weights(b""),
+    "weights that are a list": lambda world: world.with_weights([torch.ones(3)]),
+}
+
+
+@bad("weights that are a folder")
+def _(world):
+    given, path = world.with_weights(b"")
+    path.unlink()
+    path.mkdir()
+    return given, path
+
+
+@bad("--results names a file")
+def _(world):
+    (world.tmp / "file").write_text("notes")
+    return world.train("--results", world.tmp / "file"), world.tmp / "file"
+
+
+@bad("--results lies below a file")
+def _(world):
+    (world.tmp / "file").write_text("notes")
+    return world.train("--results", world.tmp / "file" / "results"), world.tmp / "file"
+
+
+@bad("--predict of a missing photo")
+def _(world):
+    return world.predict(photo=world.tmp / "nosuch.jpg"), world.tmp / "nosuch.jpg"
+
+
+@bad("--predict of a broken photo")
+def _(world):
+    path = cut(world.photos / "val" / "bees" / "bees1.png")
+    return world.predict(photo=path), path
+
+
+@bad("--predict of a folder")
+def _(world):
+    return world.predict(photo=world.photos), world.photos
+
+
+@bad("--predict without a trained model")
+def _(world):
+    return ["--predict", next(world.photos.rglob("*.png")), "--results", world.results], world.results
+
+
+@bad("--model names a missing file")
+def _(world):
+    return world.predict(model=world.tmp / "nosuch.pt"), world.tmp / "nosuch.pt"
+
+
+@bad("--model names a folder")
+def _(world):
+    return world.predict(model=world.photos), world.photos
+
+
+def good_model(world):
+    return torch.load(world.run.folder / "freeze.pt", weights_only=True)
+
+
+def broken_state(world):
+    saved = good_model(world)
+    return {**saved, "state": {k: v for k, v in saved["state"].items() if k != "fc.bias"}}
+
+
+BAD |= {
+    "--model of weights": lambda world: world.model(random_state(ARCH)),
+    "--model of a photo": lambda world: (lambda path: (world.predict(model=path), path))(
+        next(world.photos.rglob("*.png"))
+    ),
+    "--model of a pickle": lambda world: world.model(pickle.dumps(Bomb(world.mark))),
+    "--model of a saved object": lambda world: world.model({"script": "transfer_learning", "arch": Bomb(world.mark)}),
+    "--model of an empty file": lambda world: world.model(b""),
+    "--model cut short": lambda world: (lambda given, path: (given, cut(path)))(*world.model(good_model(world))),
+    "--model of another script": lambda world: world.model({**good_model(world), "script": "sentiment"}),
+    "--model without its parts": lambda world: world.model({"script": "transfer_learning"}),
+    "--model without a layer": lambda world: world.model(broken_state(world)),
+    "--model of an unknown architecture": lambda world: world.model({**good_model(world), "arch": "nosuch"}),
+    "--model with classes too many": lambda world: world.model({**good_model(world), "classes": ["a", "b", "c"]}),
+    "--model with parts of the wrong kind": lambda world: world.model({**good_model(world), "classes": 2, "arch": 3}),
+    "--model with an image size of the wrong kind": lambda world: world.model(
+        {**good_model(world), "image_size": "large"}
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_on_stderr_and_status_2_and_changes_no_result(
+    case, flags, photos, tmp_path, finished_run, command
+):
+    world = World(flags, photos, tmp_path, finished_run)
+    argv, named = BAD[case](world)
+    before = snapshot(tmp_path)
+    done = command(tl.main, *argv)
+    assert done.status == 2
+    assert done.err.startswith("error: ") and len(done.err.splitlines()) == 1 and done.err.endswith("\n")
+    assert str(named) in done.err
+    assert snapshot(tmp_path) == before  # no mark either: nothing in a file was run
+
+
+def test_the_command_line_itself_gives_the_one_line_and_status_2(tmp_path):
+    argv = [sys.executable, "transfer_learning.py", "--data", tmp_path / "nosuch", "--results", tmp_path / "results"]
+    done = subprocess.run(argv, cwd=REPO, env=python_environment(), capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith("error: ") and "nosuch" in done.stderr and not (tmp_path / "results").exists()

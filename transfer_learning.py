@@ -1,0 +1,540 @@
+"""Problem 1: transfer learning. Tells ants from bees with a network that learned from other pictures before.
+
+python transfer_learning.py                        # train: fine-tuned, frozen and from scratch
+python transfer_learning.py --photos DIR           # the same on your own train/<class>/ and val/<class>/
+python transfer_learning.py --predict PHOTO ...    # what the trained model says of your photos
+"""
+
+import copy
+import math
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Subset
+from torchvision import transforms
+from tqdm import tqdm
+
+from data import DataError, insects, results, weights
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels, as every torchvision network expects
+USUAL_ARCH, BUILTIN_ARCH = "resnet18", "shufflenet_v2_x0_5"
+MODEL = "a model that transfer_learning.py saved"
+
+
+# ---- data
+
+
+def make_transforms(image_size):
+    """For training a random part of the photo, at times mirrored; for validation its middle."""
+    to_input = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
+    augment = [transforms.RandomResizedCrop(image_size, scale=(0.35, 1.0)), transforms.RandomHorizontalFlip()]
+    middle = [transforms.Resize(round(image_size * 256 / 224)), transforms.CenterCrop(image_size)]
+    return transforms.Compose(augment + to_input), transforms.Compose(middle + to_input)
+
+
+def make_loaders(photos, image_size, batch_size, workers=0, most=None):
+    """The loaders "train" and "val" of `insects.Photos`; `most`: how many photos of each at most."""
+    loaders = {}
+    for split, transform in zip((photos.train, photos.val), make_transforms(image_size), strict=True):
+        split.transform = transform
+        chosen = Subset(split, range(0, len(split), math.ceil(len(split) / most))) if most else split
+        name = "train" if split is photos.train else "val"
+        loaders[name] = DataLoader(chosen, batch_size, shuffle=name == "train", num_workers=workers)
+    return loaders
+
+
+# ---- training
+
+
+def train_model(
+    model, loaders, criterion, optimizer, scheduler=None, num_epochs=10, seed=0, checkpoint=None, label="training"
+):
+    """Trains any model and keeps its best weights by validation accuracy.
+
+    model: maps a batch of inputs to scores (N, classes); it is changed in place. A module that comes in evaluation mode
+    (batch norm that shall keep its statistics) stays in it.
+    loaders: {"train": ..., "val": ...}, each iterable over batches (inputs, targets (N,) int64) and with a length.
+    criterion(scores, targets): the mean loss of a batch. scheduler: stepped once an epoch.
+    seed: epoch e draws its random numbers from (seed, e), whatever came before.
+    checkpoint: a data.results.Checkpoint; training goes on from what it holds and is saved there after every epoch.
+
+    Returns (model, history): the model with the weights of its best epoch (the first of equals), and a dict of lists,
+    one number an epoch: train_loss, train_accuracy, val_loss, val_accuracy (shares in 0..1) and seconds.
+    Raises DataError where the loss is no longer finite.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    history = {key: [] for key in ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds")}
+    best = copy.deepcopy(model.state_dict())
+    if saved := checkpoint and checkpoint.load():
+        history, best = saved["history"], saved["best"]
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        if scheduler:
+            scheduler.load_state_dict(saved["scheduler"])
+
+    done = len(history["val_accuracy"])
+    batches = len(loaders["train"]) + len(loaders["val"])
+    with tqdm(total=num_epochs * batches, initial=done * batches, desc=label, unit="batch", leave=False) as bar:
+        for epoch in range(done, num_epochs):
+            started = time.perf_counter()
+            results.seed_all(seed, epoch)
+            for module, mode in modes:
+                module.training = mode
+            train_loss, train_accuracy = run_epoch(model, loaders["train"], criterion, optimizer, bar)
+            model.eval()
+            with torch.no_grad():
+                val_loss, val_accuracy = run_epoch(model, loaders["val"], criterion, None, bar)
+            if scheduler:
+                scheduler.step()
+            if val_accuracy > max(history["val_accuracy"], default=-1):
+                best = copy.deepcopy(model.state_dict())
+            values = train_loss, train_accuracy, val_loss, val_accuracy, time.perf_counter() - started
+            for key, value in zip(history, values, strict=True):
+                history[key].append(value)
+            if checkpoint:
+                checkpoint.save(
+                    {"history": history, "best": best, "model": model.state_dict(), "optimizer": optimizer.state_dict(),
+                     "scheduler": scheduler.state_dict() if scheduler else None}
+                )  # fmt: skip
+    model.load_state_dict(best)
+    model.eval()
+    return model, history
+
+
+def run_epoch(model, loader, criterion, optimizer, bar):
+    """One pass over `loader`, with a step a batch if there is an optimizer. Returns the mean loss and the accuracy."""
+    device = next(model.parameters()).device
+    loss_sum, correct, count = 0.0, 0, 0
+    for inputs, targets in loader:
+        inputs, targets = to_device(inputs, device), targets.to(device)
+        scores = model(inputs)
+        loss = criterion(scores, targets)
+        if not torch.isfinite(loss):
+            raise DataError(f"{bar.desc}: the loss is no longer a number; try a smaller --lr or --backbone-lr")
+        if optimizer:
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        loss_sum += loss.item() * len(targets)
+        correct += (scores.argmax(1) == targets).sum().item()
+        count += len(targets)
+        bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+        bar.update()
+    return loss_sum / count, correct / count
+
+
+def to_device(inputs, device):
+    """Images go channels-last, which convolutions run faster on."""
+    layout = torch.channels_last if inputs.ndim == 4 else torch.contiguous_format
+    return inputs.to(device, memory_format=layout, non_blocking=True)
+
+
+# ---- the scenarios
+
+
+def replace_head(network, classes):
+    """Puts a new `nn.Linear` with random weights and `classes` outputs in place of the network's last layer.
+
+    Returns the layer's dotted name and the new layer. Raises DataError where the last layer is not fully connected.
+    """
+    name, old = [(name, module) for name, module in network.named_modules() if not any(module.children())][-1]
+    if not isinstance(old, nn.Linear):
+        raise DataError(
+            f"--arch: {type(network).__name__} ends in a layer of the kind {type(old).__name__}, not in a fully "
+            "connected one that could be replaced; choose another, say resnet18"
+        )
+    head = nn.Linear(old.in_features, classes).to(old.weight.device)
+    set_layer(network, name, head)
+    return name, head
+
+
+def set_layer(network, name, layer):
+    """Puts `layer` at the dotted `name` in `network`."""
+    parent, _, last = name.rpartition(".")
+    setattr(network.get_submodule(parent), last, layer)
+
+
+def finetune(network, classes, loaders, recipe, checkpoint=None):
+    """Starts from pre-trained weights instead of random ones; all layers are trained as usual.
+
+    network: a torchvision classifier; its last layer is replaced by a new one for `classes` classes. recipe: the flags
+    --epochs, --lr, --backbone-lr and --seed. The pre-trained layers take small steps (--backbone-lr) and keep their
+    batch-norm statistics, which 16 photos are too few to estimate anew; the new layer takes steps of --lr.
+
+    Returns (network, history) as `train_model` does.
+    """
+    _, head = replace_head(network, classes)
+    network.train()
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
+    in_head = {id(parameter) for parameter in head.parameters()}
+    pretrained = [parameter for parameter in network.parameters() if id(parameter) not in in_head]
+    groups = [{"params": pretrained, "lr": recipe.backbone_lr}, {"params": head.parameters(), "lr": recipe.lr}]
+    return fit(network, groups, loaders, recipe, checkpoint, "finetune")
+
+
+def freeze(network, classes, loaders, recipe, checkpoint=None):
+    """Freezes all weights except those of the final fully connected layer, which is new and random; only it is trained.
+
+    The frozen part has no gradients and no optimizer state and stays in evaluation mode. It runs forward alone: once an
+    epoch over the training photos, which are augmented anew, and once in all over the validation photos, which never
+    change. Arguments and result as `finetune`'s.
+    """
+    name, head = replace_head(network, classes)
+    network.requires_grad_(False).eval()
+    head.requires_grad_(True).train()
+    set_layer(network, name, nn.Identity())  # what is left maps photos to the head's inputs
+    features = {"train": Features(network, loaders["train"]), "val": Features(network, loaders["val"], keep=True)}
+    _, history = fit(head, [{"params": head.parameters()}], features, recipe, checkpoint, "freeze")
+    set_layer(network, name, head)
+    return network, history
+
+
+class Features:
+    """A loader of what a frozen network makes of another loader's images: batches (features, targets).
+
+    keep: they are computed in the first pass only and kept, for images that do not change.
+    """
+
+    def __init__(self, frozen, loader, keep=False):
+        self.frozen, self.loader, self.keep, self.kept = frozen, loader, keep, None
+
+    def __len__(self):
+        return len(self.loader)
+
+    def __iter__(self):
+        if self.kept is not None:
+            yield from self.kept
+            return
+        device, batches = next(self.frozen.parameters()).device, []
+        for inputs, targets in self.loader:
+            with torch.inference_mode():
+                features = self.frozen(to_device(inputs, device))
+            batch = features.clone(), targets  # a clone can be trained on, an inference tensor cannot
+            if self.keep:
+                batches.append(batch)
+            yield batch
+        if self.keep:
+            self.kept = batches
+
+
+def scratch(network, classes, loaders, recipe, checkpoint=None):
+    """The baseline: the same recipe from random weights, with which `network` must come.
+
+    Every layer is new, so each takes steps of --lr, and batch norm estimates its statistics. Arguments and result as
+    `finetune`'s.
+    """
+    replace_head(network, classes)
+    return fit(network.train(), [{"params": network.parameters()}], loaders, recipe, checkpoint, "scratch")
+
+
+def fit(model, groups, loaders, recipe, checkpoint, label):
+    """`train_model` with the recipe that the scenarios share: SGD with momentum, rates that fall along a cosine."""
+    optimizer = torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9, weight_decay=1e-3)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.epochs)
+    return train_model(
+        model, loaders, nn.CrossEntropyLoss(), optimizer, scheduler, recipe.epochs, recipe.seed, checkpoint, label
+    )
+
+
+SCENARIOS = {"finetune": finetune, "freeze": freeze, "scratch": scratch}
+
+
+# ---- pictures
+
+
+def predict(model, loader):
+    """Class probabilities of every image of `loader` (N, classes) and the targets (N,), on the CPU."""
+    device = next(model.parameters()).device
+    model.eval()
+    with torch.inference_mode():
+        pairs = [(model(to_device(inputs, device)).softmax(1).cpu(), targets) for inputs, targets in loader]
+    return torch.cat([p for p, _ in pairs]), torch.cat([t for _, t in pairs])
+
+
+def visualize_model(model, loader, classes, title, num_images=16):
+    """A figure of validation images with their true class, the model's prediction and its probability.
+
+    The mistakes come first, the surest at the top left, framed and marked; then the least sure of the right ones.
+    """
+    probabilities, targets = predict(model, loader)
+    sureness, predicted = probabilities.max(1)
+    wrong = predicted != targets
+    order = torch.argsort(torch.where(wrong, -sureness - 1, sureness)).tolist()[:num_images]
+    captions = []
+    for k in order:
+        truth, guess = classes[targets[k]], classes[predicted[k]]
+        verdict = f"WRONG: {guess}" if wrong[k] else f"right: {guess}"
+        captions.append((f"{verdict}, {sureness[k]:.0%}\ntruth: {truth}", bool(wrong[k])))
+    images = [to_pixels(loader.dataset[k][0]) for k in order]
+    return picture_grid(images, captions, f"{title}\n{int(wrong.sum())} of {len(targets)} wrong, mistakes first")
+
+
+def to_pixels(image):
+    """A normalized image (3, H, W) as pixels (H, W, 3) in 0..1."""
+    return (
+        (image * torch.tensor(STD).view(3, 1, 1) + torch.tensor(MEAN).view(3, 1, 1))
+        .clamp(0, 1)
+        .permute(1, 2, 0)
+        .numpy()
+    )
+
+
+def picture_grid(images, captions, title):
+    """Pictures, four a row, each under its caption (text, marked); marked ones have a frame."""
+    columns = min(4, len(images))
+    rows = math.ceil(len(images) / columns)
+    figure = results.new_figure(2.4 * max(columns, 2), 2.75 * rows + 0.4)
+    figure.suptitle(title, wrap=True)
+    for k, (image, (text, marked)) in enumerate(zip(images, captions, strict=True)):
+        axes = figure.add_subplot(rows, columns, k + 1)
+        axes.imshow(image)
+        axes.grid(False)
+        axes.set(xticks=[], yticks=[])
+        color, weight = (results.COLORS[1], "bold") if marked else ("black", "normal")
+        axes.set_title(text, fontsize=9, color=color, fontweight=weight)
+        for spine in axes.spines.values():
+            spine.set(visible=marked, color=results.COLORS[1], linewidth=4)
+    return figure
+
+
+def plot_curves(histories, title):
+    """Loss and accuracy by epoch, training dashed and validation solid, all scenarios in one figure."""
+    figure = results.new_figure(10, 4)
+    figure.suptitle(title)
+    loss, accuracy = figure.subplots(1, 2)
+    for color, (name, history) in zip(results.COLORS, histories.items(), strict=False):
+        epochs = range(1, len(history["val_loss"]) + 1)
+        for axes, key, scale in ((loss, "loss", 1), (accuracy, "accuracy", 100)):
+            for split, style in (("train", "--"), ("val", "-")):
+                values = [scale * value for value in history[f"{split}_{key}"]]
+                axes.plot(epochs, values, style, color=color, label=f"{name}, {split}", marker="o", markersize=3)
+    loss.set(xlabel="epoch", ylabel="cross-entropy loss (nats)")
+    loss.set_ylim(bottom=0)
+    accuracy.set(xlabel="epoch", ylabel="accuracy (%)")
+    for axes in (loss, accuracy):
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    accuracy.legend(fontsize=8)
+    return figure
+
+
+def plot_confusion(confusions, classes, title):
+    """For each scenario how many validation photos of each class (rows) were taken for which (columns)."""
+    figure = results.new_figure(1.5 + 3.2 * len(confusions), 3.6)
+    figure.suptitle(title)
+    panels = figure.subplots(1, len(confusions), squeeze=False)[0]
+    for axes, (name, counts) in zip(panels, confusions.items(), strict=True):
+        axes.imshow(counts, cmap="Blues")
+        axes.grid(False)
+        axes.set(title=name, xlabel="predicted class", ylabel="true class")
+        ticks = range(len(classes))
+        axes.set_xticks(ticks, classes, rotation=0 if len(classes) < 4 else 90)
+        axes.set_yticks(ticks, classes)
+        if len(classes) <= 12:
+            for row in ticks:
+                for column in ticks:
+                    count = counts[row][column]
+                    dark = count > max(map(max, counts)) / 2
+                    axes.text(column, row, count, ha="center", va="center", color="white" if dark else "black")
+    return figure
+
+
+# ---- the run
+
+
+def train(args):
+    """Trains the scenarios, one after the other, and writes what a grader reads."""
+    device = results.pick_device(args.device)
+    photos = insects.load(args.data, args.photos, Path(args.results) / "cache")
+    pretrained = choose_weights(args, photos)
+    count = len(photos.classes)
+    replace_head(pretrained.network(), count)  # an unfit architecture says so before the run begins
+    if "finetune" in args.scenarios and not pretrained.trainable:
+        raise DataError(
+            f"{pretrained.name}: its batch norm is folded away, so it serves evaluation only and cannot be fine-tuned; "
+            "give other weights, or --scenarios freeze"
+        )
+    print(f"data: {photos.name}; {len(photos.train)} training and {len(photos.val)} validation photos, {count} classes")
+    print(f"weights: {pretrained.name}")
+    if photos.real and pretrained.builtin:
+        print("warning: real photos, but weights that learned from drawings; 'python -m data.download weights' helps")
+
+    workers = 8 * (device.type == "cuda") if args.workers is None else args.workers
+    settings = {key: getattr(args, key) for key in ("epochs", "batch_size", "lr", "backbone_lr", "scenarios", "quick")}
+    settings |= {"workers": workers, "device": device.type, "photos": photos.fingerprint}
+    with results.Run("transfer_learning", args, photos.name, pretrained.name, settings) as run:
+        if run.finished:
+            return results.show_results(run.finished, run.folder)
+        loaders = make_loaders(photos, pretrained.image_size, args.batch_size, workers, most=64 if args.quick else None)
+        models, histories = {}, {}
+        for name in args.scenarios:
+            results.seed_all(args.seed, name)
+            network = pretrained.random_network() if name == "scratch" else pretrained.network()
+            network = network.to(device, memory_format=torch.channels_last)
+            model, history = SCENARIOS[name](network, count, loaders, args, run.checkpoint(name))
+            models[name], histories[name] = model, history
+            run.seconds[name] = sum(history.pop("seconds"))
+            print(f"{name}: best validation accuracy {max(history['val_accuracy']):.1%}")
+        report(run, models, histories, photos, loaders["val"], pretrained)
+
+
+def choose_weights(args, photos):
+    """The weights to start from: `--arch`'s, or ResNet-18's where they are found, or the built-in ones.
+
+    Drawn photos go with the weights that learned from drawings, unless `--arch` or `--data` says otherwise.
+    """
+    source = args.data or (None if photos.real else "builtin")
+    usual = source != "builtin" and weights.find(USUAL_ARCH, source)
+    return weights.load(args.arch or (USUAL_ARCH if usual else BUILTIN_ARCH), source)
+
+
+def report(run, models, histories, photos, loader, pretrained):
+    """The models, the plots, the table and results.json of a finished training."""
+    shown = f"{photos.name}; {pretrained.arch}"
+    classes, metrics, rows = photos.classes, {}, []
+    for name, history in histories.items():
+        figures = metrics[name] = measure(models[name], history, loader, len(classes))
+        low, high = figures["best_interval"]
+        rows.append(
+            [name, f"{figures['best_val_accuracy']:.1%}", f"{low:.1%}-{high:.1%}", str(figures["best_epoch"])]
+            + [f"{figures['last_val_accuracy']:.1%}", f"{figures['trained_parameters']:,}"]
+        )
+        about = {"script": "transfer_learning", "scenario": name, "arch": pretrained.arch, "data": photos.name}
+        about |= {"classes": classes, "image_size": pretrained.image_size, "state": models[name].state_dict()}
+        results.save_tensors(run.folder / f"{name}.pt", about)
+
+    run.figure(
+        plot_curves(histories, f"Learning curves · {shown}"),
+        "learning_curves.png",
+        "Learning curves",
+        "How high the pre-trained networks start, how far the same photos bring one from random weights, and the gap "
+        "between training (dashed) and validation (solid).",
+    )
+    run.figure(
+        plot_confusion({name: metrics[name]["confusion"] for name in metrics}, classes, f"Validation photos · {shown}"),
+        "confusion.png",
+        "Confusion counts",
+        "The diagonal is right; the rest shows which class is taken for which.",
+    )
+    for name, model in models.items():
+        run.figure(
+            visualize_model(model, loader, classes, f"{name} · validation photos · {shown}"),
+            f"visualize_{name}.png",
+            f"Validation photos, {name}",
+            "The mistakes first, marked; then the photos that the model was least sure of.",
+        )
+    run.finish(metrics, ["scenario", "best val", "95% interval", "best epoch", "last val", "trained parameters"], rows)
+
+
+def measure(model, history, loader, classes):
+    """What results.json says of one scenario: accuracies, interval, confusion counts (row: true class), history."""
+    probabilities, targets = predict(model, loader)
+    pairs = targets * classes + probabilities.argmax(1)
+    best = max(history["val_accuracy"])
+    return {
+        "best_val_accuracy": best,
+        "best_interval": wilson_interval(best, len(targets)),
+        "best_epoch": history["val_accuracy"].index(best) + 1,
+        "last_val_accuracy": history["val_accuracy"][-1],
+        "val_photos": len(targets),
+        "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "confusion": pairs.bincount(minlength=classes**2).view(classes, classes).tolist(),
+        "history": history,
+    }
+
+
+def wilson_interval(share, count, z=1.96):
+    """The 95% interval of a share seen in `count` trials (Wilson 1927)."""
+    middle = share + z * z / (2 * count)
+    spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return (middle - spread) / (1 + z * z / count), (middle + spread) / (1 + z * z / count)
+
+
+def show_predictions(args):
+    """`--predict`: prints what a saved model says of the user's photos, and saves it as a picture."""
+    device = results.pick_device(args.device)
+    photos = [insects.open_photo(path) for path in args.predict]
+    path = Path(args.model) if args.model else last_model(args)
+    model, saved = load_model(path)
+    print(f"model: {path} ({saved['scenario']}, {saved['arch']}, trained on {saved['data']})")
+    _, transform = make_transforms(saved["image_size"])
+    probabilities, _ = predict(model.to(device), [(transform(photo)[None], torch.zeros(1)) for photo in photos])
+
+    rows, captions = [], []
+    for name, row in zip(args.predict, probabilities, strict=True):
+        ranked = [(saved["classes"][k], row[k].item()) for k in row.argsort(descending=True)[:3].tolist()]
+        rows.append([name, ranked[0][0], ", ".join(f"{label} {share:.1%}" for label, share in ranked)])
+        captions.append((f"{Path(name).name[:30]}\n{ranked[0][0]}, {ranked[0][1]:.0%}", False))
+    figure = picture_grid(photos, captions, f"Predictions of {path.name} ({saved['arch']}, trained on {saved['data']})")
+    picture = Path(args.results) / "transfer_learning" / "predictions.png"
+    results.save_figure(figure, picture)
+    results.print_table(["photo", "class", "probabilities"], rows)
+    print(f"  {picture}")
+
+
+def last_model(args):
+    """The freeze model of the last run, quick or not."""
+    found = [path for path in Path(args.results).glob("transfer_learning*/freeze.pt")]
+    if not found:
+        raise DataError(
+            f"{args.results}: holds no trained model yet; run 'python transfer_learning.py' first, or give --model FILE"
+        )
+    return max(found, key=lambda path: path.stat().st_mtime)
+
+
+def load_model(path):
+    """A model that `report` saved, ready to predict, and what was saved with it. DataError for any other file."""
+    saved = results.load_tensors(path, MODEL)
+    if not isinstance(saved, dict) or saved.get("script") != "transfer_learning":
+        raise DataError(f"{path}: is not {MODEL}")
+    weights.check_arch(saved["arch"])
+    model = weights.without_auxiliaries(weights.build(saved["arch"], len(saved["classes"])))
+    model.load_state_dict(saved["state"])
+    return model.to(memory_format=torch.channels_last), saved
+
+
+def parse_args(argv=None):
+    parser = results.Parser(prog="transfer_learning.py", description=__doc__.splitlines()[0])
+    results.add_common_flags(parser)
+    results.add_seed_flag(parser)
+    parser.add_argument(
+        "--epochs", type=results.at_least(1), help="passes over the training photos (default: 10; 2 with --quick)"
+    )
+    parser.add_argument("--batch-size", type=results.at_least(1), default=16, help="photos a step")
+    parser.add_argument("--lr", type=results.at_least(0.0), default=5e-3, help="learning rate of new layers")
+    parser.add_argument(
+        "--backbone-lr", type=results.at_least(0.0), default=3e-4, help="learning rate of pre-trained layers"
+    )
+    parser.add_argument("--scenarios", nargs="+", choices=SCENARIOS, help="which to train (default: all three)")
+    parser.add_argument(
+        "--arch", help=f"torchvision classifier (default: {USUAL_ARCH} where its weights are, else {BUILTIN_ARCH})"
+    )
+    parser.add_argument("--photos", metavar="DIR", help="your own photos, in DIR/train/<class>/ and DIR/val/<class>/")
+    parser.add_argument(
+        "--workers", type=results.at_least(0), help="processes that read photos (default: 0 on the CPU, 8 for CUDA)"
+    )
+    parser.add_argument("--predict", nargs="+", metavar="PHOTO", help="train nothing; say what these photos show")
+    parser.add_argument(
+        "--model", metavar="FILE", help="the model for --predict (default: the freeze model of the last run)"
+    )
+    args = parser.parse_args(argv)
+    if args.model and not args.predict:
+        parser.error("--model goes with --predict")
+    args.epochs = args.epochs or (2 if args.quick else 10)
+    args.scenarios = [name for name in SCENARIOS if name in (args.scenarios or SCENARIOS)]
+    return args
+
+
+def main(argv=None):
+    args = parse_args(argv)
+    if args.predict:
+        show_predictions(args)
+    else:
+        train(args)
+
+
+if __name__ == "__main__":
+    results.run_main(main)

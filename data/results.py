@@ -12,6 +12,7 @@ Nothing is written before the `with`, so wrong input leaves nothing behind.
 
 import argparse
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -110,6 +111,10 @@ def run_main(main, go_on="the same command with --resume goes on from the last c
     except BrokenPipeError:  # the reader of our output (head, less) has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:  # which every question about such a path raises, Path.is_dir() too
+            raise
+        sys.exit(_last_words(f"error: {error.filename}: {error.strerror}", 2))
 
 
 def _last_words(message, status):

@@ -94,6 +94,8 @@ def load(arch, data=None):
     Raises DataError where there are neither, or where the file is broken or of another architecture.
     """
     check_arch(arch)
+    if data not in (None, "builtin") and not Path(data).is_dir():
+        raise DataError(f"--data {data}: no such folder; leave --data out, or use --data builtin")
     path = find(arch, data) if data != "builtin" else None
     if path:
         return read(path, arch)

@@ -406,9 +406,8 @@ def test_a_bug_keeps_its_traceback():
         results.run_main(fail_with(ZeroDivisionError()))
 
 
-@pytest.mark.parametrize("size", [10, 1_000_000], ids=["little output", "much output"])
-def test_a_reader_of_the_output_that_has_gone_ends_the_script_quietly(size):
-    code = f"import sys; sys.stdin.read(); from data.results import run_main; run_main(lambda: print('x' * {size}))"
+def test_a_reader_of_the_output_that_has_gone_ends_the_script_quietly():
+    code = "import sys; sys.stdin.read(); from data.results import run_main; run_main(lambda: print('one line'))"
     with subprocess.Popen([sys.executable, "-c", code], cwd=REPO, env=python_environment(), stdin=subprocess.PIPE,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:  # fmt: skip
         process.stdout.close()

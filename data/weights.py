@@ -63,6 +63,15 @@ def build(arch, outputs):
     return torchvision.models.get_model(arch, weights=None, num_classes=outputs, **inception)
 
 
+def empty_state(arch, outputs):
+    """The state dict of `build(arch, outputs)`, where possible of tensors that are shapes alone and take no memory."""
+    try:
+        with torch.device("meta"):
+            return build(arch, outputs).state_dict()
+    except NotImplementedError:  # RegNet reckons its widths with tensors
+        return build(arch, outputs).state_dict()
+
+
 def without_auxiliaries(network):
     """`network` with its last layer as its only output: GoogLeNet and Inception v3 lose the ones that help training."""
     for name in ("aux1", "aux2", "AuxLogits"):
@@ -118,8 +127,7 @@ def read(path, arch, builtin=False):
         raise DataError(f"{path}: holds no plain table of tensors; it should be {what}")
     state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
     matrices = [value for value in state.values() if value.ndim in (2, 4)]
-    with torch.device("meta"):  # shapes alone, no memory
-        expected = build(arch, len(matrices[-1]) if matrices else 1).state_dict()
+    expected = empty_state(arch, len(matrices[-1]) if matrices else 1)
     for key, value in expected.items():
         if key.endswith("num_batches_tracked"):  # files from before PyTorch 0.4.1 lack it
             state.setdefault(key, torch.tensor(0))

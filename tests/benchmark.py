@@ -1,0 +1,311 @@
+"""How fast and how big: `python -m tests.benchmark [NAME ...] [--quick]`, every benchmark when none is named.
+
+Two ways to compare, both interleaved (a, b, a, b, ...) so that whatever else the machine does hits both sides alike,
+and both reported as medians:
+- `interleaved(a, b)` times functions in this process;
+- `Worker` is a process of its own that times what it is asked and idles in between, so that two libraries' thread pools
+  and memory allocators do not disturb each other.
+
+A benchmark is a function of `pairs`, the number of rounds, and `threads`, listed in BENCHMARKS.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+import tracemalloc
+
+
+def seconds(f):
+    start = time.perf_counter()
+    f()
+    return time.perf_counter() - start
+
+
+def interleaved(*functions, pairs=7):
+    """Median seconds of each function, run in turn `pairs` times after one warm-up each."""
+    for f in functions:
+        f()
+    rounds = [[seconds(f) for f in functions] for _ in range(pairs)]
+    return [statistics.median(times) for times in zip(*rounds, strict=True)]
+
+
+class Worker:
+    """A process of its own that serves one side of a comparison: `Worker(name).ask(...)` calls SIDES[name](...) there.
+
+    OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE are removed from its environment: they make numpy use another kernel than the
+    one made for this processor.
+    """
+
+    def __init__(self, side, threads=None):
+        environment = {k: v for k, v in os.environ.items() if k not in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")}
+        environment |= {f"{library}_NUM_THREADS": threads for library in ("OPENBLAS", "OMP", "MKL") if threads}
+        command = [sys.executable, "-m", "tests.benchmark", "--serve", side]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+
+    def ask(self, *question):
+        print(json.dumps(question), file=self.process.stdin, flush=True)
+        return json.loads(self.process.stdout.readline())
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def serve(side):
+    for line in sys.stdin:
+        print(json.dumps(SIDES[side](*json.loads(line))), flush=True)
+
+
+# ---- layers: the numpy LSTM and RNN against torch.nn's, forward + backward with all gradients, float32 ----
+
+SHAPES = {(16, 100, 256, 512): 1.0, (30, 128, 256, 512): 1.0, (16, 25, 256, 512): 1.3, (20, 100, 100, 100): 1.3}
+GATES = {"LSTM": 4, "RNN": 1}
+
+
+def layer_input(cell, T, N, D, H):
+    """x, h0, Wx, Wh, b, dh, float32."""
+    import numpy as np
+
+    rng, G = np.random.default_rng(0), GATES[cell]
+    scale = H**-0.5
+    shapes = [(T, N, D), (N, H), (D, G * H), (H, G * H), (G * H,), (T, N, H)]
+    return [(scale * rng.standard_normal(shape)).astype(np.float32) for shape in shapes]
+
+
+def plain_lstm(x, h0, Wx, Wh, b, dh):
+    """The equations as they stand, step after step, every gradient added up on the way."""
+    import numpy as np
+
+    from layers import sigmoid
+
+    h, c, steps = h0, np.zeros_like(h0), []
+    for x_t in x:
+        a_f, a_i, a_c, a_o = np.split(x_t @ Wx + h @ Wh + b, 4, axis=1)
+        f, i, g, o = sigmoid(a_f), sigmoid(a_i), np.tanh(a_c), sigmoid(a_o)
+        steps.append((x_t, h, c, f, i, g, o))
+        c = f * c + i * g
+        h = o * np.tanh(c)
+    dx, dWx, dWh, db = [], np.zeros_like(Wx), np.zeros_like(Wh), np.zeros_like(b)
+    dh_next, dc = np.zeros_like(h0), np.zeros_like(h0)
+    for dh_t, (x_t, h, c, f, i, g, o) in zip(dh[::-1], steps[::-1], strict=True):
+        dh_t = dh_t + dh_next
+        tanh_c = np.tanh(f * c + i * g)
+        dc = dc + dh_t * o * (1 - tanh_c**2)
+        da = np.hstack([dc * c * f * (1 - f), dc * g * i * (1 - i), dc * i * (1 - g**2), dh_t * tanh_c * o * (1 - o)])
+        dx.append(da @ Wx.T)
+        dh_next = da @ Wh.T
+        dc = dc * f
+        dWx += x_t.T @ da
+        dWh += h.T @ da
+        db += da.sum(axis=0)
+    return np.stack(dx[::-1]), dh_next, dWx, dWh, db
+
+
+def plain_rnn(x, h0, Wx, Wh, b, dh):
+    import numpy as np
+
+    h = [h0]
+    for x_t in x:
+        h.append(np.tanh(x_t @ Wx + h[-1] @ Wh + b))
+    dx, dWx, dWh, db, dh_next = [], np.zeros_like(Wx), np.zeros_like(Wh), np.zeros_like(b), np.zeros_like(h0)
+    for t in reversed(range(len(x))):
+        da = (dh[t] + dh_next) * (1 - h[t + 1] ** 2)
+        dx.append(da @ Wx.T)
+        dh_next = da @ Wh.T
+        dWx += x[t].T @ da
+        dWh += h[t].T @ da
+        db += da.sum(axis=0)
+    return np.stack(dx[::-1]), dh_next, dWx, dWh, db
+
+
+def products(x, h0, Wx, Wh, b, dh):
+    """The floor: nothing but the matrix products that the layer cannot do without (into arrays made beforehand)."""
+    import numpy as np
+
+    (T, N, D), H, A = x.shape, h0.shape[1], Wx.shape[1]
+    rows, h, a = x.reshape(T * N, D), dh, np.zeros((T, N, A), np.float32)
+    flat_h, flat_a = h.reshape(T * N, H), a.reshape(T * N, A)
+    step_a, dh0, dx, dWx, dWh = (np.empty(s, np.float32) for s in ((N, A), h0.shape, rows.shape, Wx.shape, Wh.shape))
+
+    def run():
+        np.matmul(rows, Wx, out=flat_a)
+        for t in range(T):
+            np.matmul(h[t], Wh, out=step_a)
+        for t in range(T):
+            np.matmul(a[t], Wh.T, out=dh0)
+        np.matmul(flat_a, Wx.T, out=dx)
+        np.matmul(rows.T, flat_a, out=dWx)
+        np.matmul(flat_h.T, flat_a, out=dWh)
+
+    return run
+
+
+def numpy_side(what, cell, repeats, *shape):
+    """what: "layer", "plain" or "floor" for the median seconds, "memory" for (peak, kept) in bytes, "threads"."""
+    import rnn_layers
+
+    if what == "threads":
+        return blas_kernel()
+    arrays = layer_input(cell, *shape)
+    *inputs, dh = arrays
+    forward, backward = getattr(rnn_layers, f"{cell.lower()}_forward"), getattr(rnn_layers, f"{cell.lower()}_backward")
+
+    def layer():
+        h, cache = forward(*inputs)
+        return h, backward(dh, cache)
+
+    if what == "memory":
+        tracemalloc.start()
+        h, gradients = layer()
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        # h, the gates and their gradients, for the LSTM c and tanh(c) too, and the gradients that are returned
+        kept = {"LSTM": 1 + 4 + 4 + 2, "RNN": 1 + 1}[cell] * h.nbytes + sum(g.nbytes for g in gradients)
+        return peak, kept
+    plain = {"LSTM": plain_lstm, "RNN": plain_rnn}[cell]
+    run = {"layer": lambda: layer, "plain": lambda: lambda: plain(*arrays), "floor": lambda: products(*arrays)}[what]()
+    run()
+    return statistics.median(seconds(run) for _ in range(repeats))
+
+
+def torch_side(what, cell, repeats, *shape):
+    """Median seconds of torch.nn.LSTM or torch.nn.RNN, forward and backward."""
+    import torch
+
+    if what == "threads":
+        return torch.get_num_threads()
+    T, N, D, H = shape
+    x, h0, *_, dh = (torch.from_numpy(a) for a in layer_input(cell, *shape))
+    layer = getattr(torch.nn, cell)(D, H)
+    x.requires_grad_()
+    h0 = h0[None].requires_grad_()
+    state = (h0, torch.zeros(1, N, H)) if cell == "LSTM" else h0
+    leaves = [x, h0, *layer.parameters()]
+
+    def run():
+        h, _ = layer(x, state)
+        torch.autograd.grad(h, leaves, dh)
+
+    run()
+    return statistics.median(seconds(run) for _ in range(repeats))
+
+
+SIDES = {"numpy": numpy_side, "torch": torch_side}
+
+
+def blas_kernel():
+    """(kernel, threads) of numpy's matrix products, as far as threadpoolctl can say."""
+    try:
+        from threadpoolctl import threadpool_info
+    except ImportError:
+        return "unknown (threadpoolctl is not installed)", "?"
+    import numpy  # noqa: F401  (loads its BLAS)
+
+    blas = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    return (blas[0].get("architecture", blas[0]["internal_api"]), blas[0]["num_threads"]) if blas else ("none", "?")
+
+
+def layers(pairs, threads=None):
+    """float32 forward + backward of the numpy layers and of torch.nn's, all gradients, the input's included."""
+    with Worker("numpy", threads) as numpy, Worker("torch", threads) as torch:
+        kernel, threads = numpy.ask("threads", "LSTM", 0)
+        print(f"numpy: kernel {kernel}, {threads} threads; torch: {torch.ask('threads', 'LSTM', 0)} threads")
+        print("ratio: median over the rounds of numpy's time over torch's, and its range; times: medians, milliseconds")
+        print("floor: numpy's matrix products alone; plain: the equations step by step, nothing taken out of the loop")
+        print("peak: MB that forward + backward allocate, over h, gates, cells, their gradients and the results\n")
+        print(f"{'cell':5}{'(T, N, D, H)':20}{'torch':>8}{'numpy':>8}{'ratio':>7}{'bar':>5}{'range':>12}", end="")
+        print(f"{'floor':>8}{'plain':>8}{'peak':>7}{'ratio':>7}{'bar':>5}")
+        for cell in GATES:
+            for shape, bar in SHAPES.items():
+                repeats = 3 if shape[1] * shape[3] > 20_000 else 7
+                times = {"torch": [], "layer": [], "floor": [], "plain": []}
+                for k in range(pairs):
+                    times["torch"].append(torch.ask("time", cell, repeats, *shape))
+                    times["layer"].append(numpy.ask("layer", cell, repeats, *shape))
+                    for what in ("floor", "plain") if k < 3 else ():
+                        times[what].append(numpy.ask(what, cell, repeats, *shape))
+                ms = {side: 1e3 * statistics.median(values) for side, values in times.items()}
+                ratios = sorted(ours / theirs for ours, theirs in zip(times["layer"], times["torch"], strict=True))
+                peak, kept = numpy.ask("memory", cell, 1, *shape)
+                print(f"{cell:5}{str(shape):20}{ms['torch']:8.1f}{ms['layer']:8.1f}", end="")
+                print(f"{statistics.median(ratios):7.2f}{bar:5.1f}{ratios[0]:7.2f}-{ratios[-1]:.2f}", end="")
+                print(f"{ms['floor']:8.1f}{ms['plain']:8.1f}{peak / 1e6:7.1f}{peak / kept:7.2f}{1.3:5.1f}", flush=True)
+
+
+# ---- transfer: what freezing saves, ResNet-18 at 224 pixels on the built-in photos, all of them, batches of 16 ----
+
+
+def transfer(pairs, threads):
+    """An epoch of `freeze` over an epoch of `finetune`, training and validation, photos read from the disk included."""
+    import types
+
+    import torch
+
+    import transfer_learning
+    from data import insects, weights
+
+    if threads:
+        torch.set_num_threads(int(threads))
+    loaders = transfer_learning.make_loaders(insects.load("builtin", None, "results/cache"), 224, 16)
+
+    def epochs(scenario, count):
+        """Seconds of each of `count` epochs, from random weights: they cost what trained ones do."""
+        recipe = types.SimpleNamespace(epochs=count, lr=1e-3, backbone_lr=1e-4, seed=0)
+        network = weights.build("resnet18", 2).to(memory_format=torch.channels_last)
+        return scenario(network, 2, loaders, recipe)[1]["seconds"]
+
+    rounds = [
+        (epochs(transfer_learning.finetune, 1)[0], *epochs(transfer_learning.freeze, 2)) for _ in range(min(pairs, 3))
+    ]
+    finetune, first, later = (statistics.median(times) for times in zip(*rounds, strict=True))
+    ratios = [median / finetune for median in (first, later, (first + 9 * later) / 10)]
+    print(f"{torch.get_num_threads()} threads, PyTorch {torch.__version__}, {len(rounds)} interleaved rounds, medians")
+    print(f"finetune {finetune:.1f} s an epoch; freeze {first:.1f} s for the first, {later:.1f} s for each later one,")
+    print("which finds the validation photos' features where the first left them")
+    print("ratio: first {:.2f}, later {:.2f}, mean of ten epochs {:.2f}; bar 0.35".format(*ratios))
+
+
+# ---- the command ----
+
+BENCHMARKS = {"layers": layers, "transfer": transfer}
+
+
+def processor():
+    """The processor's name, where the system tells."""
+    try:
+        with open("/proc/cpuinfo") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmark", description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which of: {', '.join(BENCHMARKS)} (default: all)")
+    parser.add_argument("--pairs", type=int, default=9, help="interleaved rounds (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="three rounds only")
+    parser.add_argument("--threads", metavar="K", help="threads of the workers' libraries (default: each its own)")
+    parser.add_argument("--serve", choices=SIDES, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.serve:
+        return serve(args.serve)
+    if unknown := set(args.names) - set(BENCHMARKS):
+        parser.error(f"no benchmark named {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
+    print(f"{processor()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    for name in args.names or BENCHMARKS:
+        print(f"\n{name}: {BENCHMARKS[name].__doc__}")
+        BENCHMARKS[name](3 if args.quick else args.pairs, args.threads)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""Numeric gradients: is the backward the derivative of the forward?
+
+For a layer of your own, a pair `my_forward(x, w) -> out, cache` and `my_backward(dout, cache) -> dx, dw`:
+
+    from tests.gradient_check import check_layer
+
+    rng = np.random.default_rng(0)
+    errors = check_layer(my_forward, my_backward, x=rng.standard_normal((4, 5)), w=rng.standard_normal((5, 3)))
+    assert max(errors.values()) < 1e-7, errors
+
+All in float64: in float32 the differences lose half of their digits.
+"""
+
+import numpy as np
+
+
+def relative_error(a, n):
+    """max|a - n| / max(1e-8, max|a| + max|n|) of two arrays (or numbers) of one shape: 0 if empty, inf if NaN."""
+    a, n = np.asarray(a), np.asarray(n)
+    if a.shape != n.shape:
+        raise ValueError(f"shapes differ: {a.shape} and {n.shape}")
+    error = abs(a - n).max(initial=0) / max(1e-8, abs(a).max(initial=0) + abs(n).max(initial=0))
+    return float("inf") if np.isnan(error) else float(error)
+
+
+def numeric_gradient(f, x, h=1e-5):
+    """df/dx of a scalar function by central differences, (f(x + h) - f(x - h)) / 2h, one element of x at a time.
+
+    x: an array of any shape, or a number. f gets a float64 copy of x; x itself is not changed.
+    """
+    x = np.array(x, dtype=np.float64)
+    gradient = np.empty_like(x)
+    for index in np.ndindex(x.shape):
+        value = x[index]
+        x[index] = value + h
+        above = f(x)
+        x[index] = value - h
+        below = f(x)
+        x[index] = value
+        gradient[index] = (above - below) / (2 * h)
+    return gradient
+
+
+def numeric_gradient_array(f, x, dout, h=1e-5):
+    """dL/dx where f(x) is an array and dout = dL/df(x): the numeric gradient of Σ f(x) · dout."""
+    return numeric_gradient(lambda x: np.sum(f(x) * dout), x, h)
+
+
+def check_layer(forward, backward, seed=0, **inputs):
+    """Relative error of each gradient of a layer, as {name of the input: error}, dL/dout being random.
+
+    forward(*inputs) returns one or more outputs and then the cache; backward(*douts, cache) returns a gradient for each
+    input of floats, in order (inputs of integers, such as word indices, have none).
+    """
+    *outs, cache = forward(*inputs.values())
+    rng = np.random.default_rng(seed)
+    douts = [rng.standard_normal(out.shape) for out in outs]
+    gradients = backward(*douts, cache)
+    gradients = iter(gradients if isinstance(gradients, tuple) else (gradients,))
+    errors = {}
+    for name, value in inputs.items():
+        if value.dtype.kind != "f":
+            continue
+
+        def loss(changed, name=name):
+            *outs, _ = forward(*{**inputs, name: changed}.values())
+            return sum(np.sum(out * dout) for out, dout in zip(outs, douts, strict=True))
+
+        errors[name] = relative_error(next(gradients), numeric_gradient(loss, value))
+    if rest := len(list(gradients)):
+        raise ValueError(f"{rest} more gradients than inputs of floats")
+    return errors
+
+
+def check_loss(loss_function, x, *rest):
+    """Relative error of dx of a loss: loss_function(x, *rest) returns (loss, dx)."""
+    _, dx = loss_function(x, *rest)
+    return relative_error(dx, numeric_gradient(lambda x: loss_function(x, *rest)[0], x))
+
+
+def rnn_layer_errors(T=4, N=3, D=5, H=6, V=7, M=4):
+    """{name of the layer: {input: error}} for every layer of layers.py and rnn_layers.py, on random input."""
+    import layers
+    import rnn_layers
+
+    rng = np.random.default_rng(1)
+    r = rng.standard_normal
+    words = rng.integers(0, V, (N, T))
+    rnn = {"Wx": r((D, H)), "Wh": r((H, H)), "b": r(H)}
+    lstm = {"Wx": r((D, 4 * H)), "Wh": r((H, 4 * H)), "b": r(4 * H)}
+    errors = {}
+
+    def check(module, name, **inputs):
+        errors[name] = check_layer(getattr(module, f"{name}_forward"), getattr(module, f"{name}_backward"), **inputs)
+
+    check(layers, "fc", x=r((N, 2, 3)), w=r((6, M)), b=r(M))
+    errors["dropout"] = check_layer(
+        lambda x: layers.dropout_forward(x, 0.4, np.random.default_rng(2)), layers.dropout_backward, x=r((N, D))
+    )
+    errors["softmax_loss"] = {"x": check_loss(layers.softmax_loss, r((N, V)), rng.integers(0, V, N))}
+    check(rnn_layers, "rnn_step", x=r((N, D)), prev_h=r((N, H)), **rnn)
+    check(rnn_layers, "rnn", x=r((T, N, D)), h0=r((N, H)), **rnn)
+    check(rnn_layers, "lstm_step", x=r((N, D)), prev_h=r((N, H)), prev_c=r((N, H)), **lstm)
+    check(rnn_layers, "lstm", x=r((T, N, D)), h0=r((N, H)), **lstm)
+    check(rnn_layers, "word_embedding", x=words, W=r((V, D)))
+    check(rnn_layers, "temporal_fc", x=r((N, T, D)), w=r((D, M)), b=r(M))
+    mask = rng.random((N, T)) < 0.5
+    errors["temporal_softmax_loss"] = {"x": check_loss(rnn_layers.temporal_softmax_loss, r((N, T, V)), words, mask)}
+    return errors
+
+
+def print_table():
+    """One line a layer: the worst error of its gradients and whose it is, against the homework's bounds."""
+    failed = 0
+    print(f"{'layer':24}{'worst error':>12}{'bound':>9}   of the gradient of")
+    for layer, errors in rnn_layer_errors().items():
+        bound = 1e-6 if layer in ("rnn", "lstm") else 1e-7
+        worst = max(errors, key=errors.get)
+        failed += not errors[worst] < bound
+        print(f"{layer:24}{errors[worst]:12.1e}{bound:9.0e}   {worst}{'' if errors[worst] < bound else '   FAILED'}")
+    raise SystemExit(failed > 0)

@@ -16,12 +16,10 @@ homework: setup
 
 test: setup
 	$(PY) -m ruff check .
-	$(PY) -m ruff format --check .
 	$(PY) -m pytest
 
 test-all: setup
 	$(PY) -m ruff check .
-	$(PY) -m ruff format --check .
 	$(PY) -m pytest -m ""
 
 data: setup

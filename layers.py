@@ -4,7 +4,7 @@ A layer is a pair of functions. `*_forward(inputs...)` returns `(out, cache)`; `
 and returns the gradient of each input, in the forward's argument order. A loss returns `(loss, dx)` at once. The cache
 is opaque; it refers to inputs and output rather than copying them: change neither between forward and backward.
 
-float32 in gives float32 out, float64 gives float64, and so float16; integers are computed in float64. Arrays of any
+float32 in gives float32 out, float64 float64, and float16 float16; integers are computed in float64. Arrays of any
 strides are accepted, and none is changed. An array of the wrong shape is a ValueError that names it.
 """
 

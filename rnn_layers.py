@@ -51,9 +51,9 @@ def rnn_step_backward(dnext_h, cache):
 
 
 def rnn_forward(x, h0, Wx, Wh, b):
-    """T steps: h[t] = tanh(x[t] Wx + h[t-1] Wh + b), h[-1] being h0.
+    """T steps: h[t] = tanh(x[t] Wx + prev_h Wh + b), where prev_h is h[t-1], and h0 at t = 0.
 
-    x: (T, N, D), h0: (N, H), weights as for one step. Returns h: (T, N, H), cache (which refers to h).
+    x: (T, N, D), h0: (N, H), Wx: (D, H), Wh: (H, H), b: (H,). Returns h: (T, N, H), cache (which refers to h).
     """
     T, N, D, H = check_shapes(x=(x, "T N D"), h0=(h0, "N H"), Wx=(Wx, "D H"), Wh=(Wh, "H H"), b=(b, "H"))
     x = x.reshape(T * N, D)
@@ -69,7 +69,10 @@ def rnn_forward(x, h0, Wx, Wh, b):
 
 
 def rnn_backward(dh, cache):
-    """dh: (T, N, H), the gradient that reaches each h[t] from outside. Returns dx: (T, N, D), dh0, dWx, dWh, db."""
+    """dh: (T, N, H), the gradient that reaches each h[t] from outside.
+
+    Returns dx: (T, N, D), dh0: (N, H), dWx: (D, H), dWh: (H, H), db: (H,).
+    """
     x, h, Wx, Wh = cache
     T, N, H = check_shapes(h=(h[1:], "T N H"), dh=(dh, "T N H"))
     da = np.empty((T, N, H), h.dtype)
@@ -143,7 +146,7 @@ def lstm_step_backward(dnext_h, dnext_c, cache):
     """dnext_h, dnext_c: (N, H). Returns dx: (N, D), dprev_h, dprev_c: (N, H), dWx: (D, 4H), dWh: (H, 4H), db: (4H,)."""
     x, prev_h, prev_c, Wx, Wh, gates, tanh_c = cache
     N, H = check_shapes(tanh_c=(tanh_c, "N H"), dnext_h=(dnext_h, "N H"), dnext_c=(dnext_c, "N H"))
-    dprev_c = dnext_c.astype(tanh_c.dtype)
+    dprev_c = dnext_c.astype(tanh_c.dtype)  # a copy, which the cell changes
     da = np.empty((N, 4 * H), tanh_c.dtype)
     _lstm_cell_backward(dnext_h, dprev_c, gates, prev_c, tanh_c, _by_gate(da))
     dx, dWx, dWh, db = _affine_backward(da, x, prev_h, Wx)
@@ -153,7 +156,7 @@ def lstm_step_backward(dnext_h, dnext_c, cache):
 def lstm_forward(x, h0, Wx, Wh, b):
     """T steps from h0 and a cell state of zero.
 
-    x: (T, N, D), h0: (N, H), weights as for one step. Returns h: (T, N, H), cache (which refers to h).
+    x: (T, N, D), h0: (N, H), Wx: (D, 4H), Wh: (H, 4H), b: (4H,). Returns h: (T, N, H), cache (which refers to h).
     """
     T, N, D, H = check_shapes(x=(x, "T N D"), h0=(h0, "N H"), Wx=(Wx, "D 4H"), Wh=(Wh, "H 4H"), b=(b, "4H"))
     dtype = float_type(x, h0, Wx, Wh, b)
@@ -174,7 +177,10 @@ def lstm_forward(x, h0, Wx, Wh, b):
 
 
 def lstm_backward(dh, cache):
-    """dh: (T, N, H), the gradient that reaches each h[t] from outside. Returns dx: (T, N, D), dh0, dWx, dWh, db."""
+    """dh: (T, N, H), the gradient that reaches each h[t] from outside.
+
+    Returns dx: (T, N, D), dh0: (N, H), dWx: (D, 4H), dWh: (H, 4H), db: (4H,).
+    """
     x, h, c, tanh_c, gates, Wx, Wh = cache
     T, N, H = check_shapes(h=(h[1:], "T N H"), dh=(dh, "T N H"))
     da = np.empty((T, N, 4 * H), h.dtype)

@@ -18,7 +18,6 @@ from tqdm import tqdm
 
 from data import DataError, insects, results, weights
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels, as every torchvision network expects
 USUAL_ARCH, BUILTIN_ARCH = "resnet18", "shufflenet_v2_x0_5"
 MODEL = "a model that transfer_learning.py saved"
 
@@ -26,25 +25,25 @@ MODEL = "a model that transfer_learning.py saved"
 # ---- data
 
 
-def make_transforms(image_size):
-    """For training a random part of the photo, at times mirrored, `image_size` square; for validation its middle.
-
-    The middle is 8/7 as large: a random part, blown up, shows things larger than the whole photo does, and this makes
-    up for it (Touvron et al. 2019, "Fixing the train-test resolution discrepancy").
-    """
-    to_input = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
+def make_transforms(image_size, val_size):
+    """For training a random part of a photo, at times mirrored; for validation its middle. Squares of these sizes."""
+    to_input = [transforms.ToTensor(), transforms.Normalize(weights.MEAN, weights.STD)]
     augment = [transforms.RandomResizedCrop(image_size, scale=(0.35, 1.0)), transforms.RandomHorizontalFlip()]
-    middle = [transforms.Resize(image_size * 9 // 7), transforms.CenterCrop(image_size * 8 // 7)]
+    middle = [transforms.Resize(val_size * 9 // 8), transforms.CenterCrop(val_size)]
     return transforms.Compose(augment + to_input), transforms.Compose(middle + to_input)
 
 
-def make_loaders(photos, image_size, batch_size, workers=0, most=None):
-    """The loaders "train" and "val" of `insects.Photos`; `most`: how many photos of each at most."""
+def make_loaders(photos, sizes, batch_size, workers=0, most=None):
+    """The DataLoaders {"train": ..., "val": ...} of `insects.Photos`, whose transforms it sets.
+
+    sizes: `make_transforms`' arguments. workers: processes that read photos. most: so many photos of each, evenly
+    spread, where there are more.
+    """
     loaders = {}
-    for split, transform in zip((photos.train, photos.val), make_transforms(image_size), strict=True):
+    splits = {"train": photos.train, "val": photos.val}
+    for (name, split), transform in zip(splits.items(), make_transforms(*sizes), strict=True):
         split.transform = transform
         chosen = Subset(split, range(0, len(split), math.ceil(len(split) / most))) if most else split
-        name = "train" if split is photos.train else "val"
         loaders[name] = DataLoader(chosen, batch_size, shuffle=name == "train", num_workers=workers)
     return loaders
 
@@ -60,13 +59,14 @@ def train_model(
     model: maps a batch of inputs to scores (N, classes); it is changed in place. A module that comes in evaluation mode
     (batch norm that shall keep its statistics) stays in it.
     loaders: {"train": ..., "val": ...}, each iterable over batches (inputs, targets (N,) int64) and with a length.
-    criterion(scores, targets): the mean loss of a batch. scheduler: stepped once an epoch.
+    criterion(scores, targets): the mean loss of a batch. optimizer: over the parameters to train. scheduler: stepped
+    once an epoch. num_epochs: passes over the training batches. label: what the progress bar calls it.
     seed: epoch e draws its random numbers from (seed, e), whatever came before.
     checkpoint: a data.results.Checkpoint; training goes on from what it holds and is saved there after every epoch.
 
     Returns (model, history): the model with the weights of its best epoch (the first of equals), and a dict of lists,
     one number an epoch: train_loss, train_accuracy, val_loss, val_accuracy (shares in 0..1) and seconds.
-    Raises DataError where the loss is no longer finite.
+    Raises DataError where the loss is no longer finite, or the checkpoint belongs to another run.
     """
     modes = [(module, module.training) for module in model.modules()]
     history = {key: [] for key in ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds")}
@@ -116,7 +116,9 @@ def run_epoch(model, loader, criterion, optimizer, bar):
         scores = model(inputs)
         loss = criterion(scores, targets)
         if not torch.isfinite(loss):
-            raise DataError(f"{bar.desc}: the loss is no longer a number; try a smaller --lr or --backbone-lr")
+            raise DataError(
+                f"{bar.desc}: the loss is no longer a number; try a smaller learning rate (--lr, --backbone-lr)"
+            )
         if optimizer:
             optimizer.zero_grad()
             loss.backward()
@@ -280,7 +282,7 @@ def visualize_model(model, loader, classes, title, num_images=16):
 def to_pixels(image):
     """A normalized image (3, H, W) as pixels (H, W, 3) in 0..1."""
     return (
-        (image * torch.tensor(STD).view(3, 1, 1) + torch.tensor(MEAN).view(3, 1, 1))
+        (image * torch.tensor(weights.STD).view(3, 1, 1) + torch.tensor(weights.MEAN).view(3, 1, 1))
         .clamp(0, 1)
         .permute(1, 2, 0)
         .numpy()
@@ -361,7 +363,8 @@ def train(args):
             f"{pretrained.name}: its batch norm is folded away, so it serves evaluation only and cannot be fine-tuned; "
             "give other weights, or --scenarios freeze"
         )
-    print(f"data: {photos.name}; {len(photos.train)} training and {len(photos.val)} validation photos, {count} classes")
+    hint = "" if photos.real else "; real photos: 'python -m data.download insects weights'"
+    print(f"data: {photos.name}, {len(photos.train)} to train and {len(photos.val)} to validate, {count} classes{hint}")
     print(f"weights: {pretrained.name}")
     if photos.real and pretrained.builtin:
         print("warning: real photos, but weights that learned from drawings; 'python -m data.download weights' helps")
@@ -372,7 +375,8 @@ def train(args):
     with results.Run("transfer_learning", args, photos.name, pretrained.name, settings) as run:
         if run.finished:
             return results.show_results(run.finished, run.folder)
-        loaders = make_loaders(photos, pretrained.image_size, args.batch_size, workers, most=64 if args.quick else None)
+        sizes = pretrained.image_size, pretrained.val_size
+        loaders = make_loaders(photos, sizes, args.batch_size, workers, most=64 if args.quick else None)
         models, histories = {}, {}
         for name in args.scenarios:
             results.seed_all(args.seed, name)
@@ -388,9 +392,9 @@ def train(args):
 def choose_weights(args, photos):
     """The weights to start from: `--arch`'s, or ResNet-18's where they are found, or the built-in ones.
 
-    Drawn photos go with the weights that learned from drawings, unless `--arch` or `--data` says otherwise.
+    Drawn photos go with the weights that learned from drawings, unless `--arch` or `--data` asks for others.
     """
-    source = args.data or (None if photos.real else "builtin")
+    source = args.data or ("builtin" if args.arch is None and not photos.real else None)
     usual = source != "builtin" and weights.find(USUAL_ARCH, source)
     arch = USUAL_ARCH if usual else BUILTIN_ARCH
     return weights.load(arch if args.arch is None else args.arch, source)
@@ -408,7 +412,7 @@ def report(run, models, histories, photos, loader, pretrained):
             + [f"{figures['last_val_accuracy']:.1%}", f"{figures['trained_parameters']:,}"]
         )
         about = {"script": "transfer_learning", "scenario": name, "arch": pretrained.arch, "data": photos.name}
-        about |= {"classes": classes, "image_size": pretrained.image_size, "state": models[name].state_dict()}
+        about |= {"classes": classes, "val_size": pretrained.val_size, "state": models[name].state_dict()}
         results.save_tensors(run.folder / f"{name}.pt", about)
 
     run.figure(
@@ -465,7 +469,7 @@ def show_predictions(args):
     path = Path(args.model) if args.model else last_model(args)
     model, saved = load_model(path)
     print(f"model: {path} ({saved['scenario']}, {saved['arch']}, trained on {saved['data']})")
-    _, transform = make_transforms(saved["image_size"])
+    _, transform = make_transforms(saved["val_size"], saved["val_size"])
     probabilities, _ = predict(model.to(device), [(transform(photo)[None], torch.zeros(1)) for photo in photos])
 
     rows, captions = [], []
@@ -482,7 +486,7 @@ def show_predictions(args):
 
 def last_model(args):
     """The freeze model of the last run, quick or not."""
-    found = [path for path in Path(args.results).glob("transfer_learning*/freeze.pt")]
+    found = list(Path(args.results).glob("transfer_learning*/freeze.pt"))
     if not found:
         raise DataError(
             f"{args.results}: holds no trained model yet; run 'python transfer_learning.py' first, or give --model FILE"
@@ -496,7 +500,11 @@ def load_model(path):
     try:
         if saved["script"] != "transfer_learning":
             raise ValueError
-        saved["scenario"], saved["data"], make_transforms(saved["image_size"])
+        (
+            saved["scenario"],
+            saved["data"],
+            make_transforms(saved["val_size"], saved["val_size"]),
+        )  # looked up: are they there
         model = weights.without_auxiliaries(weights.build(saved["arch"], len(saved["classes"])))
         model.load_state_dict(saved["state"])
     except Exception:  # a part is missing or of the wrong kind, and PyTorch raises whatever that leads it to
@@ -505,6 +513,7 @@ def load_model(path):
 
 
 def parse_args(argv=None):
+    """The flags, those whose default depends on others filled in."""
     parser = results.Parser(prog="transfer_learning.py", description=__doc__.splitlines()[0])
     results.add_common_flags(parser)
     results.add_seed_flag(parser)

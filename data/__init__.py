@@ -35,6 +35,12 @@ def locate(name, root=HOME):
     return Path(root) / parts[0] if len(parts) == 1 else Path(root)
 
 
+def check_folder(root):
+    """Raises DataError where `--data` names a folder that is not there."""
+    if root not in (None, "builtin") and not Path(root).is_dir():
+        raise DataError(f"--data {root}: no such folder; leave --data out, or use --data builtin")
+
+
 def choose(name, root=None):
     """The folder to read the data set `name` from, or None for the built-in stand-in.
 
@@ -46,14 +52,11 @@ def choose(name, root=None):
         return None
     if root is None:
         return locate(name)
-    if not Path(root).is_dir():
-        raise DataError(
-            f"--data {root}: no such folder; leave --data out, or use --data builtin, to run without real data"
-        )
+    check_folder(root)
     found = locate(name, root)
     if found is None:
         raise DataError(
-            f"--data {root}: holds no {' or '.join(SETS[name])}; get it with 'python -m data.download {name}', "
-            "or use --data builtin"
+            f"--data {root}: holds no {' or '.join(SETS[name])}; use --data builtin, or get it: "
+            f"python -m data.download {name} --data {root}"
         )
     return found

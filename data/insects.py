@@ -56,7 +56,7 @@ def load(data, photos, cache):
     Raises DataError, naming the folder or the photo, on an incomplete set or a photo that cannot be read.
     """
     if photos:
-        return read(photos, f"photos in {Path(photos).name}", SUFFIXES)
+        return read(photos, f"photos in {Path(photos).resolve().name}", SUFFIXES)
     folder = choose("insects", data)
     if folder:
         return read(folder, "hymenoptera_data (ants and bees, real photos)", {".jpg"})
@@ -64,9 +64,10 @@ def load(data, photos, cache):
 
 
 def read(folder, name, suffixes):
-    """Opens `folder/train` and `folder/val`, and every photo in them once.
+    """The `Photos` in `folder/train` and `folder/val`; each photo is opened once, to find a broken one now.
 
-    suffixes: the file name endings, lower case, that count as photos; other files are passed over.
+    name: what plots call them. suffixes: the file name endings, lower case, that count as photos; others are passed by.
+    Raises DataError where a split or a class is missing or empty, or a photo is broken.
     """
     splits = []
     for split in ("train", "val"):
@@ -80,8 +81,8 @@ def read(folder, name, suffixes):
                 splits.append(
                     ImageFolder(root, loader=open_photo, is_valid_file=lambda p: Path(p).suffix.lower() in suffixes)
                 )
-            except FileNotFoundError as error:
-                raise DataError(f"{root}: {_which_class(root, suffixes, error)}") from None
+            except FileNotFoundError:
+                raise DataError(f"{root}: {_which_class(root, suffixes)}") from None
     train, val = splits
     if train.classes != val.classes:
         odd = sorted(set(train.classes) ^ set(val.classes))[0]
@@ -93,7 +94,7 @@ def read(folder, name, suffixes):
     return Photos(train, val, name)
 
 
-def _which_class(root, suffixes, error):
+def _which_class(root, suffixes):
     """Says what is wrong with a split that ImageFolder refuses."""
     with user_errors(root):
         for folder in sorted(path for path in root.iterdir() if path.is_dir()):
@@ -115,9 +116,8 @@ def open_photo(path):
                 upright = ImageOps.exif_transpose(image)
                 if upright.mode.startswith("I"):  # 16 bit grey; Pillow would cut it off at 255
                     levels = np.asarray(upright, np.float64)
-                    upright = Image.fromarray(
-                        (levels * (255 / max(levels.max(), 65535 if levels.max() > 255 else 255))).astype(np.uint8)
-                    )
+                    white = 255 if levels.max() <= 255 else max(65535, levels.max())
+                    upright = Image.fromarray((levels.clip(0) * (255 / white)).astype(np.uint8))
                 if upright.has_transparency_data:
                     rgba = upright.convert("RGBA")
                     upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
@@ -139,16 +139,15 @@ def draw(cache):
     folder = Path(cache) / f"builtin-insects-{builtin.version()}"
     if not folder.is_dir():
         jobs = [
-            (s, c, k)
-            for s, split in enumerate(COUNTS)
-            for c, kind in enumerate(COUNTS[split])
-            for k in range(COUNTS[split][kind])
+            (f"{split}/{kind}/{kind}_{k:03d}.png", kind, [1, s, c, k])
+            for s, (split, counts) in enumerate(COUNTS.items())
+            for c, (kind, count) in enumerate(counts.items())
+            for k in range(count)
         ]
         with new_folder(folder) as unfinished:
-            for s, c, k in tqdm(jobs, desc="drawing the built-in ants and bees", leave=False):
-                kind = creatures.TARGETS[c]
-                target = unfinished / list(COUNTS)[s] / kind / f"{kind}_{k:03d}.png"
-                image = creatures.draw_photo(kind, np.random.default_rng([1, s, c, k]))
+            for name, kind, seed in tqdm(jobs, desc="drawing the built-in ants and bees", leave=False):
+                target = unfinished / name
+                image = creatures.draw_photo(kind, np.random.default_rng(seed))
                 with user_errors(target):
                     target.parent.mkdir(parents=True, exist_ok=True)
                     image.save(target)

@@ -17,13 +17,12 @@ from tqdm import tqdm
 from data.builtin import creatures, version
 from data.files import fingerprint, new_folder, user_errors, write_json
 from data.results import Checkpoint, Parser, at_least, run_main, save_tensors, seed_all
-from data.weights import BUILTIN, build
+from data.weights import BUILTIN, MEAN, STD, build
 
 SIDE, INPUT = 112, 96  # pixels a drawing has, and a training image
 TRAIN, VAL = 480, 40  # drawings a class
-EPOCHS = {"shufflenet_v2_x0_5": 26, "squeezenet1_1": 9}  # about the same time for both
+EPOCHS = {"shufflenet_v2_x0_5": 26, "squeezenet1_1": 9}
 CLASSES = creatures.PRETRAINING
-MEAN, STD = (torch.tensor(values).view(3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
 
 
 def draw_one(job):
@@ -51,7 +50,8 @@ def draw_all(folder, seed, per_class):
 
 def normalize(images):
     """uint8 or float pixels (N, 3, H, W) in 0..255 to what torchvision's networks expect, channels last."""
-    return ((images / 255 - MEAN) / STD).contiguous(memory_format=torch.channels_last)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+    return ((images / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
 def augment(images):
@@ -70,7 +70,7 @@ def augment(images):
 def add_batch_norm(network):
     """Puts a batch norm behind every convolution of a SqueezeNet but the last, and takes the last ReLU away.
 
-    Without them it hardly learns from random weights. `fold_batch_norm` undoes it when it has learned.
+    With them it learns from random weights at a high learning rate. `fold_batch_norm` undoes it when it has learned.
     """
     network.classifier[2] = nn.Identity()
     for name, layer in [(n, m) for n, m in network.features.named_modules() if isinstance(m, nn.Conv2d)]:

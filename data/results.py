@@ -7,7 +7,7 @@ A script reads: parse the flags, load the data, then
         run.figure(figure, "curves.png", title, caption)
         run.finish(metrics, columns, rows)
 
-Nothing is written before the `with`, so wrong input leaves nothing behind.
+Nothing but the cache of drawn data is written before the `with`, so wrong input leaves no results behind.
 """
 
 import argparse
@@ -65,10 +65,9 @@ def at_least(low, kind=int, below=float("inf")):
 
     def number(text):
         value = kind(text)
-        if not low <= value < below or value != value:
-            raise argparse.ArgumentTypeError(
-                f"must be at least {low}{f' and below {below}' * (below < 1e300)}, got {text}"
-            )
+        if not low <= value < below:  # NaN is not either
+            limit = "" if below == float("inf") else f" and below {below}"
+            raise argparse.ArgumentTypeError(f"must be a finite number of at least {low}{limit}, got {text}")
         return value
 
     number.__name__ = kind.__name__  # argparse names it in "invalid int value"
@@ -76,7 +75,7 @@ def at_least(low, kind=int, below=float("inf")):
 
 
 def add_common_flags(parser):
-    """Adds the flags that every script has; --epochs or --steps and --seed are the script's own."""
+    """Adds the flags that every script has; --epochs or --steps is the script's own."""
     parser.add_argument(
         "--data", metavar="DIR", help="folder with the real data, or 'builtin' (default: data/ if it is there)"
     )
@@ -93,6 +92,7 @@ def add_common_flags(parser):
 
 
 def add_seed_flag(parser):
+    """Adds --seed, for the scripts that train with one seed."""
     parser.add_argument("--seed", type=at_least(0, below=2**31), default=0, help="the same seed gives the same numbers")
 
 
@@ -196,6 +196,7 @@ class Checkpoint:
         return content["state"]
 
     def save(self, state):
+        """Keeps `state`: tensors, numbers, strings, and dicts and lists of them."""
         save_tensors(self.path, {"identity": self.identity, "state": state})
 
 
@@ -218,12 +219,10 @@ class Run:
     other settings.
     """
 
-    def __init__(self, script, args, data, weights, settings, seed=None):
+    def __init__(self, script, args, data, weights, settings):
         self.script, self.resume = script, args.resume
         self.folder = Path(args.results) / (script + "-quick" * args.quick)
-        self.saved = dict(
-            script=script, data=data, weights=weights, seed=args.seed if seed is None else seed, settings=settings
-        )
+        self.saved = dict(script=script, data=data, weights=weights, seed=args.seed, settings=settings)
         self.identity = {**settings, **{key: self.saved[key] for key in ("script", "data", "weights", "seed")}}
         self.plots, self.seconds, self.finished = [], {}, None
         self.started = time.perf_counter()
@@ -265,6 +264,7 @@ class Run:
             print(f"--resume: no checkpoint in {self.folder}; starting anew")
 
     def checkpoint(self, name):
+        """The Checkpoint of the part `name` of this run."""
         return Checkpoint(self.folder / f"checkpoint-{name}.pt", self.identity)
 
     def figure(self, figure, file, title, caption):
@@ -277,7 +277,7 @@ class Run:
 
         metrics: nested dicts and lists of numbers. columns, rows: the short table, cells as text.
         """
-        self.seconds["total"] = self.seconds.get("total", 0) + time.perf_counter() - self.started
+        self.seconds["total"] = time.perf_counter() - self.started
         results = {
             **self.saved, "metrics": metrics, "table": {"columns": columns, "rows": rows},
             "seconds": {name: round(value, 1) for name, value in self.seconds.items()},
@@ -346,11 +346,11 @@ def save_figure(figure, path):
     write_bytes(path, buffer.getbuffer())
 
 
-def main():
+def main(argv=None):
     """`python -m data.results [DIR]`: one table of all the results that lie under DIR, and the paths of their plots."""
     parser = Parser(prog="python -m data.results", description=main.__doc__)
     parser.add_argument("results", nargs="?", default="results", metavar="DIR", help="the results folder")
-    folder = Path(parser.parse_args().results)
+    folder = Path(parser.parse_args(argv).results)
     found = {path.parent: read_results(path) for path in sorted(folder.glob("*/results.json"))}
     if not found:
         raise DataError(f"{folder}: no results there; run a script first")

@@ -6,16 +6,21 @@ from pathlib import Path
 import torch
 import torchvision
 
-from data import HOME, DataError, locate
+from data import HOME, DataError, check_folder, locate
 from data.files import sha256
 from data.results import load_tensors
 
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels, as every torchvision network expects
 BUILTIN = HOME / "builtin_weights"
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A checked weights file. `state` is a float32 state dict in torchvision's names."""
+    """A checked weights file of the torchvision classifier `arch`.
+
+    state: a float32 state dict in torchvision's names. name: what plots and results.json call it. builtin: whether it
+    learned from drawings.
+    """
 
     arch: str
     state: dict
@@ -24,7 +29,17 @@ class Weights:
 
     @property
     def image_size(self):
+        """The side of the square that the network is trained on, in pixels: ImageNet's 224, 128 for drawings of 160."""
         return 128 if self.builtin else 224
+
+    @property
+    def val_size(self):
+        """The side that it is validated on, 8/7 of `image_size` where the network takes any.
+
+        A random part of a photo, blown up, shows things larger than the whole photo does; a larger whole makes up for
+        that (Touvron et al. 2019, "Fixing the train-test resolution discrepancy").
+        """
+        return self.image_size if self.arch.startswith(("vit_", "maxvit")) else self.image_size * 8 // 7
 
     @property
     def trainable(self):
@@ -35,7 +50,7 @@ class Weights:
 
     def network(self):
         """The network with these weights, with as many outputs as they have."""
-        network = build(self.arch, [value for value in self.state.values() if value.ndim in (2, 4)][-1].shape[0])
+        network = build(self.arch, outputs(self.state))
         network.load_state_dict(self.state)
         return without_auxiliaries(network)
 
@@ -61,6 +76,11 @@ def build(arch, outputs):
     """The torchvision classifier `arch` with random weights and that many outputs, as its weights files have it."""
     inception = {"init_weights": True, "transform_input": True} if arch in ("googlenet", "inception_v3") else {}
     return torchvision.models.get_model(arch, weights=None, num_classes=outputs, **inception)
+
+
+def outputs(state):
+    """How many classes a state dict's last weight matrix (or convolution) tells apart."""
+    return [1, *(len(value) for value in state.values() if value.ndim in (2, 4))][-1]
 
 
 def empty_state(arch, outputs):
@@ -103,14 +123,17 @@ def load(arch, data=None):
     Raises DataError where there are neither, or where the file is broken or of another architecture.
     """
     check_arch(arch)
-    if data not in (None, "builtin") and not Path(data).is_dir():
-        raise DataError(f"--data {data}: no such folder; leave --data out, or use --data builtin")
+    check_folder(data)
     path = find(arch, data) if data != "builtin" else None
     if path:
         return read(path, arch)
     if not (BUILTIN / f"{arch}.pth").is_file():
+        if data == "builtin":
+            ours = " and ".join(sorted(path.stem for path in BUILTIN.glob("*.pth")))
+            raise DataError(f"--arch {arch}: --data builtin has weights of {ours} alone; leave --data out")
+        where = f" --data {data}" if data else ""
         raise DataError(
-            f"--arch {arch}: no pre-trained weights; get them with 'python -m data.download weights --arch {arch}'"
+            f"--arch {arch}: no pre-trained weights; get them: python -m data.download --arch {arch}{where}"
         )
     return read(BUILTIN / f"{arch}.pth", arch, builtin=True)
 
@@ -126,8 +149,7 @@ def read(path, arch, builtin=False):
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise DataError(f"{path}: holds no plain table of tensors; it should be {what}")
     state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
-    matrices = [value for value in state.values() if value.ndim in (2, 4)]
-    expected = empty_state(arch, len(matrices[-1]) if matrices else 1)
+    expected = empty_state(arch, outputs(state))
     for key, value in expected.items():
         if key.endswith("num_batches_tracked"):  # files from before PyTorch 0.4.1 lack it
             state.setdefault(key, torch.tensor(0))

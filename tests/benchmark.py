@@ -256,7 +256,7 @@ def transfer(pairs, threads):
 
     if threads:
         torch.set_num_threads(int(threads))
-    loaders = transfer_learning.make_loaders(insects.load("builtin", None, "results/cache"), 224, 16)
+    loaders = transfer_learning.make_loaders(insects.load("builtin", None, "results/cache"), (224, 256), 16)
 
     def epochs(scenario, count):
         """Seconds of each of `count` epochs, from random weights: they cost what trained ones do."""

@@ -16,7 +16,7 @@ from data import weights
 from data.builtin import creatures
 from data.results import run_main
 
-torch.set_num_threads(1)  # one thread a test run: no fight for the cores, and the numbers of any other machine
+torch.set_num_threads(1)  # one thread a run: no fight for the cores, and no dependence on their number
 
 REPO = Path(__file__).parent.parent
 ARCH = "shufflenet_v2_x0_5"

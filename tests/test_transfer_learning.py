@@ -224,7 +224,7 @@ def test_a_finished_training_is_not_trained_again(tmp_path):
 @pytest.fixture(scope="module")
 def loaders(tiny_photos, tmp_path_factory):
     """The tiny photos at 64 pixels, 5 a batch."""
-    return tl.make_loaders(insects.load(None, tiny_photos, tmp_path_factory.mktemp("cache")), 64, 5)
+    return tl.make_loaders(insects.load(None, tiny_photos, tmp_path_factory.mktemp("cache")), (64, 73), 5)
 
 
 def pretrained_network(arch=ARCH):
@@ -373,10 +373,10 @@ def test_a_scenario_resumed_from_its_checkpoint_gives_a_bit_equal_network(loader
 # ---- replacing the last layer
 
 
-def check_replaced(arch):
-    """On the meta device: the network's output has the new number of classes, and nothing else was replaced."""
+def check_replaced(arch, device="meta"):
+    """The network's output has the new number of classes, and nothing else was replaced."""
     size = 299 if arch == "inception_v3" else 224
-    with torch.device("meta"):
+    with torch.device(device), torch.no_grad():
         network = weights.without_auxiliaries(weights.build(arch, 10)).eval()
         before = {id(parameter) for parameter in network.parameters()}
         name, head = tl.replace_head(network, 3)
@@ -385,27 +385,32 @@ def check_replaced(arch):
     assert {id(p) for p in network.parameters()} - before == {id(p) for p in head.parameters()}
 
 
-@pytest.mark.parametrize(
-    "arch",
-    [
-        "resnet18",
-        "vgg11",
-        "densenet121",
-        "mobilenet_v3_small",
-        ARCH,
-        "googlenet",
-        "inception_v3",
-        "vit_b_16",
-        "alexnet",
-    ],
-)
+FAMILIES = ["resnet18", "vgg11", "densenet121", "mobilenet_v3_small", ARCH, "googlenet", "inception_v3", "vit_b_16"]
+OTHERS = [name for name in weights.classifiers() if not name.startswith(("squeezenet", "regnet"))]
+
+
+@pytest.mark.parametrize("arch", FAMILIES)
 def test_the_last_layer_of_any_family_is_replaced_and_it_alone(arch):
     check_replaced(arch)
 
 
+@pytest.mark.parametrize("arch", FAMILIES)
+def test_every_family_takes_photos_of_the_training_size_and_of_the_validation_size(arch):
+    found = weights.Weights(arch, {}, arch, False)
+    assert (found.image_size, found.val_size) in {(224, 256), (224, 224)}
+    for side in (found.image_size, found.val_size):
+        with torch.device("meta"):
+            network = weights.without_auxiliaries(weights.build(arch, 3)).eval()
+            assert network(torch.zeros(2, 3, side, side)).shape == (2, 3)
+
+
+def test_the_last_layer_of_a_regnet_which_cannot_be_built_without_memory_is_replaced():
+    check_replaced("regnet_y_400mf", "cpu")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("arch", [name for name in weights.classifiers() if not name.startswith("squeezenet")])
-def test_the_last_layer_of_every_torchvision_classifier_but_squeezenet_is_replaced(arch):
+@pytest.mark.parametrize("arch", sorted({*OTHERS} - {*FAMILIES}))
+def test_the_last_layer_of_every_other_torchvision_classifier_but_squeezenet_is_replaced(arch):
     check_replaced(arch)
 
 
@@ -471,7 +476,13 @@ def test_validation_photos_are_the_same_in_every_pass_and_training_photos_are_no
         return [loaders[name].dataset[0][0] for _ in range(2)]
 
     assert torch.equal(*passes("val")) and not torch.equal(*passes("train"))
-    assert loaders["val"].dataset[0][0].shape == loaders["train"].dataset[0][0].shape == (3, 64, 64)
+
+
+@pytest.mark.parametrize("size", [(300, 200), (50, 90), (64, 64)])
+def test_training_and_validation_photos_are_squares_of_the_sizes_asked_for(size):
+    train, val = tl.make_transforms(56, 64)
+    photo = Image.new("RGB", size)
+    assert (train(photo).shape, val(photo).shape) == ((3, 56, 56), (3, 64, 64))
 
 
 def test_training_photos_come_in_a_random_order_and_validation_photos_in_theirs(loaders):
@@ -485,7 +496,7 @@ def test_training_photos_come_in_a_random_order_and_validation_photos_in_theirs(
 
 
 def test_a_quick_runs_photos_are_spread_over_the_classes(tiny_photos, tmp_path):
-    quick = tl.make_loaders(insects.load(None, tiny_photos, tmp_path), 32, 4, most=4)
+    quick = tl.make_loaders(insects.load(None, tiny_photos, tmp_path), (32, 36), 4, most=4)
     for loader in quick.values():
         targets = torch.cat([batch for _, batch in loader]).tolist()
         assert len(targets) == 4 and sorted(targets) == [0, 0, 1, 1]
@@ -540,15 +551,12 @@ def test_a_model_without_mistakes_is_pictured_too():
     assert "0 of 1 wrong" in pictured([0.9], [1]).get_suptitle()
 
 
-def test_pixels_are_what_they_were_before_they_were_normalized(tiny_photos):
-    photo = insects.open_photo(sorted(tiny_photos.rglob("*.png"))[0])
-    size = round(64 * 224 / 256)  # whose validation transform keeps 64 pixels and cuts the middle out
-    pixels = tl.to_pixels(tl.make_transforms(size)[1](photo))
-    edge = (64 - size) // 2
-    expected = torch.tensor(list(photo.convert("RGB").tobytes())).view(64, 64, 3) / 255
-    torch.testing.assert_close(
-        torch.tensor(pixels), expected[edge : edge + size, edge : edge + size], atol=0.01, rtol=0
-    )
+def test_pixels_are_what_they_were_before_they_were_normalized():
+    photo = Image.effect_noise((72, 72), 90).convert("RGB")
+    photo.paste((255, 0, 128), (10, 20, 40, 30))
+    normalized = tl.make_transforms(56, 64)[1](photo)  # keeps 72 pixels and cuts out the middle 64
+    expected = torch.tensor(list(photo.crop((4, 4, 68, 68)).tobytes())).view(64, 64, 3) / 255
+    torch.testing.assert_close(torch.tensor(tl.to_pixels(normalized)), expected, atol=1e-3, rtol=0)
 
 
 HISTORY = {"train_loss": [0.7, 0.5], "train_accuracy": [0.5, 0.75], "val_loss": [0.6, 0.4], "val_accuracy": [0.5, 1.0]}
@@ -590,7 +598,7 @@ def test_the_interval_of_a_share_is_wilsons(share, count, low, high):
 def flags(tiny_photos, weights_folder):
     """What every run below is given: `--results` and the rest come behind it, and the last one counts."""
     given = {"--data": weights_folder, "--arch": ARCH, "--photos": tiny_photos, "--epochs": 2, "--batch-size": 6,
-             "--device": "cpu"}  # fmt: skip
+             "--device": "cpu", "--lr": 0.005, "--backbone-lr": 0.0003}  # fmt: skip
     return [str(word) for pair in given.items() for word in pair]
 
 
@@ -693,7 +701,7 @@ def test_a_frozen_run_trains_the_new_layer_only_and_the_others_all_parameters(fi
 def test_a_saved_model_predicts_what_the_run_reported(finished_run, tiny_photos, tmp_path, scenario):
     model, saved = tl.load_model(finished_run.folder / f"{scenario}.pt")
     assert (saved["arch"], saved["classes"], saved["scenario"]) == (ARCH, ["ants", "bees"], scenario)
-    val = tl.make_loaders(insects.load(None, tiny_photos, tmp_path), saved["image_size"], 6)["val"]
+    val = tl.make_loaders(insects.load(None, tiny_photos, tmp_path), (64, saved["val_size"]), 6)["val"]
     probabilities, targets = tl.predict(model, val)
     right = (probabilities.argmax(1) == targets).float().mean().item()
     assert right == read(finished_run.results)["metrics"][scenario]["best_val_accuracy"]
@@ -832,7 +840,7 @@ def test_predict_prints_the_classes_and_probabilities_of_a_model_file_and_saves_
     path, model = sorted(tiny_photos.rglob("*.png"))[0], finished_run.folder / "finetune.pt"
     done = command(tl.main, "--predict", path, "--model", model, "--results", tmp_path)
     network, saved = tl.load_model(model)
-    photo = tl.make_transforms(saved["image_size"])[1](insects.open_photo(path))
+    photo = tl.make_transforms(64, saved["val_size"])[1](insects.open_photo(path))
     chance = network.eval()(photo[None]).softmax(1)[0]
     order = chance.argsort(descending=True)
     row = rf"^{re.escape(str(path))}  +{saved['classes'][order[0]]}  +" + ", ".join(
@@ -1414,7 +1422,7 @@ BAD |= {
     "--model with classes too many": lambda world: world.model({**good_model(world), "classes": ["a", "b", "c"]}),
     "--model with parts of the wrong kind": lambda world: world.model({**good_model(world), "classes": 2, "arch": 3}),
     "--model with an image size of the wrong kind": lambda world: world.model(
-        {**good_model(world), "image_size": "large"}
+        {**good_model(world), "val_size": "large"}
     ),
 }
 

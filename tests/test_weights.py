@@ -116,6 +116,12 @@ def test_the_network_has_as_many_outputs_as_the_weights(folder):
     assert network.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 7)
 
 
+@pytest.mark.parametrize("arch", ["regnet_x_400mf", "googlenet"])
+def test_architectures_of_odd_construction_are_read(folder, arch):
+    state = {key: torch.ones_like(value) for key, value in weights.build(arch, 3).state_dict().items()}
+    assert weights.read(put(folder, state, f"{arch}.pth"), arch).network().training
+
+
 def test_files_from_before_batch_norm_counted_its_batches_are_read(folder, state):
     old = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
     weights.read(put(folder, old), ARCH).network()

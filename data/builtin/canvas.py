@@ -1,6 +1,6 @@
 """Pictures by code: a pen that draws in a creature's own coordinates, backgrounds, light.
 
-Everything takes a `numpy.random.Generator` and draws from nothing else, so that one seed gives one picture.
+Whatever is random comes from the `numpy.random.Generator` that is passed in, so that one seed gives one picture.
 """
 
 import numpy as np

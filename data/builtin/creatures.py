@@ -149,7 +149,7 @@ def draw_antennae(pen, rng, plan, head, color):
 
 
 def draw_wings(pen, rng, plan):
-    """Pairs of wings; half of the pictures show them a little more open or more folded than the plan has them."""
+    """Pairs of wings, opened 0.55 to 1.15 times as far as the plan says."""
     opening = rng.uniform(0.55, 1.15)
     color = vary(rng, BRIGHT[rng.integers(len(BRIGHT))]) if plan.wing_color == "bright" else (225, 228, 232)
     opaque = 255 if plan.wing_color == "bright" else int(rng.uniform(70, 150))
@@ -298,7 +298,8 @@ def draw_photo(kind, rng, size=160, half_length=(0.16, 0.42), off_center=0.25, l
     """A `size` x `size` RGB image of one (at times two) of `kind`, of any heading, on a cluttered ground.
 
     half_length: bounds of half the creature's length, off_center: of its distance from the
-    middle, as shares of the side. litter: how many things may lie around it.
+    middle, as shares of the side. litter: how many things may lie around it; a second
+    creature comes only where that is more than 10.
     """
     large = size * OVERSAMPLE
     image = background(rng, large, litter)

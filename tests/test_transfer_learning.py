@@ -722,7 +722,7 @@ SHORT = ["--scenarios", "freeze", "--epochs", 1]
 
 def test_a_run_prints_its_data_its_weights_and_the_table_with_the_paths_of_the_plots(finished_run):
     out = finished_run.out
-    assert out.startswith("data: ") and "12 training and 8 validation photos" in out
+    assert out.startswith("data: ") and "12 to train and 8 to validate" in out
     assert re.search(rf"^weights: {ARCH} ", out, re.MULTILINE)
     for row in read(finished_run.results)["table"]["rows"]:
         assert re.search("^" + " +".join(map(re.escape, row)) + "$", out, re.MULTILINE)

@@ -86,7 +86,7 @@ def test_the_built_in_weights_are_found_without_a_data_folder_only_when_asked_fo
 
 def test_no_weights_anywhere_is_a_dataerror_with_the_download_command(folder, monkeypatch):
     monkeypatch.setattr(weights, "BUILTIN", folder)
-    with pytest.raises(DataError, match=r"--arch vgg11: .*python -m data\.download weights"):
+    with pytest.raises(DataError, match=r"--arch vgg11: .*python -m data\.download --arch vgg11"):
         weights.load("vgg11", folder)
 
 

@@ -498,7 +498,7 @@ def load_model(path):
     """A model that `report` saved, ready to predict, and what was saved with it. DataError for any other file."""
     saved = results.load_tensors(path, MODEL)
     try:
-        if saved["script"] != "transfer_learning":
+        if saved["script"] != "transfer_learning" or saved["val_size"] not in range(1, 10_000):
             raise ValueError
         (
             saved["scenario"],

@@ -98,7 +98,11 @@ def predict(network, images):
 
 
 def pretrain(arch, files, seed, epochs, out, checkpoint):
-    """Trains one network and writes its weights, half precision, to `out/<arch>.pth`. Returns the run's figures."""
+    """Trains the network `arch` and writes its weights, half precision, to `out/<arch>.pth`.
+
+    files: the drawings to train and to validate on, as `draw_all` gives them, class k at every place k modulo the number
+    of classes. checkpoint: saved after every epoch. Returns the run's figures for pretrain.json.
+    """
     torch.set_num_threads(1)
     started = time.perf_counter()
     train, val = (torch.from_numpy(np.load(file)).permute(0, 3, 1, 2) for file in files)
@@ -114,6 +118,7 @@ def pretrain(arch, files, seed, epochs, out, checkpoint):
     done, parts = 0, {"network": network, "optimizer": optimizer, "scheduler": scheduler}
     if saved := checkpoint.load():
         done = saved["epoch"]
+        started -= 60 * saved["minutes"]
         for name, part in parts.items():
             part.load_state_dict(saved[name])
     for epoch in range(done, epochs):
@@ -134,7 +139,9 @@ def pretrain(arch, files, seed, epochs, out, checkpoint):
             f"{minutes:.1f} min",
             flush=True,
         )
-        checkpoint.save({"epoch": epoch + 1, **{name: part.state_dict() for name, part in parts.items()}})
+        checkpoint.save(
+            {"epoch": epoch + 1, "minutes": minutes, **{name: part.state_dict() for name, part in parts.items()}}
+        )
 
     network.eval()
     if arch.startswith("squeezenet"):

@@ -1424,6 +1424,7 @@ BAD |= {
     "--model with an image size of the wrong kind": lambda world: world.model(
         {**good_model(world), "val_size": "large"}
     ),
+    "--model with no image size": lambda world: world.model({**good_model(world), "val_size": 0}),
 }
 
 

@@ -90,6 +90,23 @@ def test_no_weights_anywhere_is_a_dataerror_with_the_download_command(folder, mo
         weights.load("vgg11", folder)
 
 
+def test_an_architecture_without_built_in_weights_is_a_dataerror_that_names_those_that_have_them(folder, monkeypatch):
+    monkeypatch.setattr(weights, "BUILTIN", folder / "weights")
+    (folder / "weights" / f"{ARCH}.pth").touch()
+    with pytest.raises(DataError, match=f"--arch vgg11: .*{ARCH}"):
+        weights.load("vgg11", "builtin")
+
+
+def test_a_missing_data_folder_is_a_dataerror_and_no_reason_to_take_other_weights(folder):
+    with pytest.raises(DataError, match="--data .*nosuch"):
+        weights.load(ARCH, folder / "nosuch")
+
+
+@pytest.mark.parametrize("arch, builtin, size", [("resnet18", False, 256), (ARCH, True, 146), ("vit_b_16", False, 224)])
+def test_validation_photos_are_8_sevenths_as_large_as_training_photos_where_the_network_takes_any(arch, builtin, size):
+    assert weights.Weights(arch, {}, "some weights", builtin).val_size == size
+
+
 def test_an_unknown_architecture_is_a_dataerror_that_names_the_flag(folder):
     with pytest.raises(DataError, match="--arch nosuch: "):
         weights.load("nosuch", folder)

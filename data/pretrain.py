@@ -100,8 +100,8 @@ def predict(network, images):
 def pretrain(arch, files, seed, epochs, out, checkpoint):
     """Trains the network `arch` and writes its weights, half precision, to `out/<arch>.pth`.
 
-    files: the drawings to train and to validate on, as `draw_all` gives them, class k at every place k modulo the number
-    of classes. checkpoint: saved after every epoch. Returns the run's figures for pretrain.json.
+    files: the drawings to train and to validate on, as `draw_all` gives them, class k where the place modulo the number
+    of classes is k. checkpoint: saved after every epoch. Returns the run's figures for pretrain.json.
     """
     torch.set_num_threads(1)
     started = time.perf_counter()

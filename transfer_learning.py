@@ -307,8 +307,11 @@ def picture_grid(images, captions, title):
     return figure
 
 
-def plot_curves(histories, title):
-    """Loss and accuracy by epoch, training dashed and validation solid, all scenarios in one figure."""
+def plot_curves(histories, guess, title):
+    """Loss and accuracy by epoch, training dashed and validation solid, all scenarios in one figure.
+
+    guess: the share of the commonest class among the validation photos, which a model that learned nothing gets too.
+    """
     figure = results.new_figure(10, 4)
     figure.suptitle(title)
     loss, accuracy = figure.subplots(1, 2)
@@ -319,21 +322,26 @@ def plot_curves(histories, title):
                 values = [scale * value for value in history[f"{split}_{key}"]]
                 axes.plot(epochs, values, style, color=color, label=f"{name}, {split}", marker="o", markersize=3)
     loss.set(xlabel="epoch", ylabel="cross-entropy loss (nats)")
-    loss.set_ylim(bottom=0)
+    loss.set_ylim(0, 1.08 * loss.dataLim.ymax)
     accuracy.set(xlabel="epoch", ylabel="accuracy (%)")
     for axes in (loss, accuracy):
         axes.xaxis.get_major_locator().set_params(integer=True)
+    accuracy.axhline(100 * guess, color="grey", linestyle=":", label="always the commonest class")
     accuracy.legend(fontsize=8)
     return figure
 
 
 def plot_confusion(confusions, classes, title):
-    """For each scenario how many validation photos of each class (rows) were taken for which (columns)."""
+    """For each scenario how many validation photos of each class (rows) were taken for which (columns).
+
+    A cell is as dark as its share of the row is large.
+    """
     figure = results.new_figure(1.5 + 3.2 * len(confusions), 3.6)
     figure.suptitle(title)
     panels = figure.subplots(1, len(confusions), squeeze=False)[0]
     for axes, (name, counts) in zip(panels, confusions.items(), strict=True):
-        axes.imshow(counts, cmap="Blues")
+        shares = [[count / max(1, sum(row)) for count in row] for row in counts]
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         axes.grid(False)
         axes.set(title=name, xlabel="predicted class", ylabel="true class")
         ticks = range(len(classes))
@@ -342,9 +350,8 @@ def plot_confusion(confusions, classes, title):
         if len(classes) <= 12:
             for row in ticks:
                 for column in ticks:
-                    count = counts[row][column]
-                    dark = count > max(map(max, counts)) / 2
-                    axes.text(column, row, count, ha="center", va="center", color="white" if dark else "black")
+                    color = "white" if shares[row][column] > 0.6 else "black"
+                    axes.text(column, row, counts[row][column], ha="center", va="center", color=color)
     return figure
 
 
@@ -371,12 +378,15 @@ def train(args):
 
     workers = 8 * (device.type == "cuda") if args.workers is None else args.workers
     settings = {key: getattr(args, key) for key in ("epochs", "batch_size", "lr", "backbone_lr", "scenarios", "quick")}
-    settings |= {"workers": workers, "device": device.type, "photos": photos.fingerprint}
-    with results.Run("transfer_learning", args, photos.name, pretrained.name, settings) as run:
+    settings |= {"workers": workers, "device": device.type, "classes": photos.classes}
+    settings |= {"photos_fingerprint": photos.fingerprint}
+    data = photos.name + ", quick look at a part" * args.quick
+    with results.Run("transfer_learning", args, data, pretrained.name, settings) as run:
         if run.finished:
             return results.show_results(run.finished, run.folder)
         sizes = pretrained.image_size, pretrained.val_size
-        loaders = make_loaders(photos, sizes, args.batch_size, workers, most=64 if args.quick else None)
+        few = 64 if pretrained.builtin else 32  # the built-in network is small and fast
+        loaders = make_loaders(photos, sizes, args.batch_size, workers, most=few if args.quick else None)
         models, histories = {}, {}
         for name in args.scenarios:
             results.seed_all(args.seed, name)
@@ -386,7 +396,7 @@ def train(args):
             models[name], histories[name] = model, history
             run.seconds[name] = sum(history.pop("seconds"))
             print(f"{name}: best validation accuracy {max(history['val_accuracy']):.1%}")
-        report(run, models, histories, photos, loaders["val"], pretrained)
+        report(run, models, histories, photos.classes, loaders["val"], pretrained)
 
 
 def choose_weights(args, photos):
@@ -400,10 +410,11 @@ def choose_weights(args, photos):
     return weights.load(arch if args.arch is None else args.arch, source)
 
 
-def report(run, models, histories, photos, loader, pretrained):
+def report(run, models, histories, classes, loader, pretrained):
     """The models, the plots, the table and results.json of a finished training."""
-    shown = f"{photos.name}; {pretrained.arch}"
-    classes, metrics, rows = photos.classes, {}, []
+    data = run.saved["data"]
+    shown = f"{data}; {pretrained.arch}"
+    metrics, rows = {}, []
     for name, history in histories.items():
         figures = metrics[name] = measure(models[name], history, loader, len(classes))
         low, high = figures["best_interval"]
@@ -411,29 +422,35 @@ def report(run, models, histories, photos, loader, pretrained):
             [name, f"{figures['best_val_accuracy']:.1%}", f"{low:.1%}-{high:.1%}", str(figures["best_epoch"])]
             + [f"{figures['last_val_accuracy']:.1%}", f"{figures['trained_parameters']:,}"]
         )
-        about = {"script": "transfer_learning", "scenario": name, "arch": pretrained.arch, "data": photos.name}
+        about = {"script": "transfer_learning", "scenario": name, "arch": pretrained.arch, "data": data}
         about |= {"classes": classes, "val_size": pretrained.val_size, "state": models[name].state_dict()}
-        results.save_tensors(run.folder / f"{name}.pt", about)
+        run.model(f"{name}.pt", about)
 
     run.figure(
-        plot_curves(histories, f"Learning curves · {shown}"),
+        plot_curves(
+            histories, max(map(sum, figures["confusion"])) / figures["val_photos"], f"Learning curves · {shown}"
+        ),
         "learning_curves.png",
         "Learning curves",
         "How high the pre-trained networks start, how far the same photos bring one from random weights, and the gap "
         "between training (dashed) and validation (solid).",
     )
     run.figure(
-        plot_confusion({name: metrics[name]["confusion"] for name in metrics}, classes, f"Validation photos · {shown}"),
+        plot_confusion(
+            {name: metrics[name]["confusion"] for name in metrics},
+            classes,
+            f"Confusion counts at the best epoch · {shown}",
+        ),
         "confusion.png",
         "Confusion counts",
-        "The diagonal is right; the rest shows which class is taken for which.",
+        "At the best epoch. The diagonal is right; the rest shows which class is taken for which.",
     )
     for name, model in models.items():
         run.figure(
-            visualize_model(model, loader, classes, f"{name} · validation photos · {shown}"),
+            visualize_model(model, loader, classes, f"{name} at its best epoch · validation photos · {shown}"),
             f"visualize_{name}.png",
             f"Validation photos, {name}",
-            "The mistakes first, marked; then the photos that the model was least sure of.",
+            "Mistakes first, marked, with the predicted class's probability; then the right ones, least sure first.",
         )
     run.finish(metrics, ["scenario", "best val", "95% interval", "best epoch", "last val", "trained parameters"], rows)
 
@@ -478,20 +495,21 @@ def show_predictions(args):
         rows.append([name, ranked[0][0], ", ".join(f"{label} {share:.1%}" for label, share in ranked)])
         captions.append((f"{Path(name).name[:30]}\n{ranked[0][0]}, {ranked[0][1]:.0%}", False))
     figure = picture_grid(photos, captions, f"Predictions of {path.name} ({saved['arch']}, trained on {saved['data']})")
-    picture = Path(args.results) / "transfer_learning" / "predictions.png"
+    picture = (Path(args.results, "transfer_learning") if args.model else path.parent) / "predictions.png"
     results.save_figure(figure, picture)
     results.print_table(["photo", "class", "probabilities"], rows)
     print(f"  {picture}")
 
 
 def last_model(args):
-    """The freeze model of the last run, quick or not."""
-    found = list(Path(args.results).glob("transfer_learning*/freeze.pt"))
-    if not found:
-        raise DataError(
-            f"{args.results}: holds no trained model yet; run 'python transfer_learning.py' first, or give --model FILE"
-        )
-    return max(found, key=lambda path: path.stat().st_mtime)
+    """The freeze model of the last run; that of a quick look only with --quick or where there is no other."""
+    folders = [Path(args.results, "transfer_learning" + suffix) for suffix in ("", "-quick")]
+    for folder in folders[args.quick :]:
+        if (folder / "freeze.pt").is_file():
+            return folder / "freeze.pt"
+    raise DataError(
+        f"{args.results}: holds no trained model yet; run 'python transfer_learning.py' first, or give --model FILE"
+    )
 
 
 def load_model(path):

@@ -224,7 +224,7 @@ class Run:
         self.folder = Path(args.results) / (script + "-quick" * args.quick)
         self.saved = dict(script=script, data=data, weights=weights, seed=args.seed, settings=settings)
         self.identity = {**settings, **{key: self.saved[key] for key in ("script", "data", "weights", "seed")}}
-        self.plots, self.seconds, self.finished = [], {}, None
+        self.plots, self.models, self.seconds, self.finished = [], [], {}, None
         self.started = time.perf_counter()
 
     def __enter__(self):
@@ -272,8 +272,29 @@ class Run:
         save_figure(figure, self.folder / file)
         self.plots.append({"file": file, "title": title, "caption": caption})
 
+    def model(self, file, content):
+        """Saves a trained model as `file`: its weights and what it takes to use them."""
+        save_tensors(self.folder / file, content)
+        self.models.append(file)
+
+    def _outdated(self):
+        """The plots and models that the results.json of the run before names and this run has not."""
+        try:
+            before = read_results(self.folder / "results.json") or {}
+            names = {*(plot["file"] for plot in before.get("plots", ())), *before.get("models", ())}
+            names -= {*(plot["file"] for plot in self.plots), *self.models}
+            return [path for name in names if (path := self.folder / Path(name).name).is_file()]
+        except (
+            DataError,
+            TypeError,
+            KeyError,
+        ):  # a results.json that nobody of us wrote: nothing is known to be outdated
+            return []
+
     def finish(self, metrics, columns, rows):
-        """Writes results.json, prints the table and the paths of the plots, and drops the checkpoints.
+        """Writes results.json, prints the table and the paths of the plots, drops the checkpoints.
+
+        Plots and models of the run before that this one did not write again go too: the folder shows one run.
 
         metrics: nested dicts and lists of numbers. columns, rows: the short table, cells as text.
         """
@@ -281,10 +302,11 @@ class Run:
         results = {
             **self.saved, "metrics": metrics, "table": {"columns": columns, "rows": rows},
             "seconds": {name: round(value, 1) for name, value in self.seconds.items()},
-            "versions": versions(), "plots": self.plots,
+            "versions": versions(), "plots": self.plots, "models": self.models,
         }  # fmt: skip
+        outdated = self._outdated()
         write_json(self.folder / "results.json", results)
-        self._remove(self._checkpoints())
+        self._remove([*outdated, *self._checkpoints()])
         show_results(results, self.folder)
 
 

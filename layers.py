@@ -46,6 +46,11 @@ def float_type(*arrays):
     return dtype if dtype.kind == "f" else np.dtype(np.float64)
 
 
+def as_float(*arrays):
+    """The arrays, integers among them as float64: products of small integers would wrap around."""
+    return [a.astype(np.float64) if a.dtype.kind in "iub" else a for a in arrays]
+
+
 def fc_forward(x, w, b):
     """Fully connected layer: out = x w + b, each example of x flattened to a row.
 
@@ -55,7 +60,8 @@ def fc_forward(x, w, b):
         raise ValueError(f"x has shape {x.shape}, expected (N, d1, ..., dk)")
     rows = x.reshape(len(x), np.prod(x.shape[1:], dtype=int))
     check_shapes(x=(rows, "N D"), w=(w, "D M"), b=(b, "M"))
-    out = (rows @ w).astype(float_type(x, w, b), copy=False)
+    rows, w, b = as_float(rows, w, b)
+    out = (rows @ w).astype(float_type(rows, w, b), copy=False)
     out += b
     return out, (x.shape, rows, w)
 
@@ -71,7 +77,8 @@ def fc_backward(dout, cache):
 
 
 def sigmoid(x):
-    """1 / (1 + e^-x), as e^x / (1 + e^x) where x < 0: no overflow, and full precision at both ends."""
+    """1 / (1 + e^-x), as e^x / (1 + e^x) where x < 0: no overflow, and full precision at both ends. x: any shape."""
+    (x,) = as_float(np.asarray(x))
     z = np.exp(-np.abs(x))
     return np.where(x >= 0, 1, z) / (1 + z)
 

@@ -7,6 +7,8 @@ python transfer_learning.py --predict PHOTO ...    # what the trained model says
 
 import copy
 import math
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -44,8 +46,15 @@ def make_loaders(photos, sizes, batch_size, workers=0, most=None):
     for (name, split), transform in zip(splits.items(), make_transforms(*sizes), strict=True):
         split.transform = transform
         chosen = Subset(split, range(0, len(split), math.ceil(len(split) / most))) if most else split
-        loaders[name] = DataLoader(chosen, batch_size, shuffle=name == "train", num_workers=workers)
+        loaders[name] = DataLoader(
+            chosen, batch_size, shuffle=name == "train", num_workers=workers, worker_init_fn=leave_ctrl_c
+        )
     return loaders
+
+
+def leave_ctrl_c(worker):
+    """Lets the script alone answer Ctrl-C, which reaches the processes that read photos too."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 # ---- training
@@ -72,11 +81,15 @@ def train_model(
     history = {key: [] for key in ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds")}
     best = copy.deepcopy(model.state_dict())
     if saved := checkpoint and checkpoint.load():
-        history, best = saved["history"], saved["best"]
-        model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        if scheduler:
-            scheduler.load_state_dict(saved["scheduler"])
+        try:
+            history, best = saved["history"], saved["best"]
+            for part, name in ((model, "model"), (optimizer, "optimizer"), (scheduler, "scheduler")):
+                if part:
+                    part.load_state_dict(saved[name])
+            if {key: len(values) for key, values in history.items()} != dict.fromkeys(history, len(history["seconds"])):
+                raise ValueError
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError):
+            raise DataError(f"{checkpoint.path}: does not fit; leave out --resume to start anew") from None
 
     done = len(history["val_accuracy"])
     batches = len(loaders["train"]) + len(loaders["val"])
@@ -376,7 +389,7 @@ def train(args):
     if photos.real and pretrained.builtin:
         print("warning: real photos, but weights that learned from drawings; 'python -m data.download weights' helps")
 
-    workers = 8 * (device.type == "cuda") if args.workers is None else args.workers
+    workers = min(8, os.cpu_count() or 1) * (device.type == "cuda") if args.workers is None else args.workers
     settings = {key: getattr(args, key) for key in ("epochs", "batch_size", "lr", "backbone_lr", "scenarios", "quick")}
     settings |= {"workers": workers, "device": device.type, "classes": photos.classes}
     settings |= {"photos_fingerprint": photos.fingerprint}
@@ -414,6 +427,7 @@ def report(run, models, histories, classes, loader, pretrained):
     """The models, the plots, the table and results.json of a finished training."""
     data = run.saved["data"]
     shown = f"{data}; {pretrained.arch}"
+    names = [results.shown(name, 30) for name in classes]  # as figures take them
     metrics, rows = {}, []
     for name, history in histories.items():
         figures = metrics[name] = measure(models[name], history, loader, len(classes))
@@ -438,7 +452,7 @@ def report(run, models, histories, classes, loader, pretrained):
     run.figure(
         plot_confusion(
             {name: metrics[name]["confusion"] for name in metrics},
-            classes,
+            names,
             f"Confusion counts at the best epoch · {shown}",
         ),
         "confusion.png",
@@ -447,7 +461,7 @@ def report(run, models, histories, classes, loader, pretrained):
     )
     for name, model in models.items():
         run.figure(
-            visualize_model(model, loader, classes, f"{name} at its best epoch · validation photos · {shown}"),
+            visualize_model(model, loader, names, f"{name} at its best epoch · validation photos · {shown}"),
             f"visualize_{name}.png",
             f"Validation photos, {name}",
             "Mistakes first, marked, with the predicted class's probability; then the right ones, least sure first.",
@@ -485,20 +499,22 @@ def show_predictions(args):
     photos = [insects.open_photo(path) for path in args.predict]
     path = Path(args.model) if args.model else last_model(args)
     model, saved = load_model(path)
-    print(f"model: {path} ({saved['scenario']}, {saved['arch']}, trained on {saved['data']})")
+    about = results.shown(f"{saved['scenario']}, {saved['arch']}, trained on {saved['data']}")
+    classes = [results.shown(name, 30) for name in saved["classes"]]
+    print(f"model: {results.shown(path)} ({about})")
     _, transform = make_transforms(saved["val_size"], saved["val_size"])
     probabilities, _ = predict(model.to(device), [(transform(photo)[None], torch.zeros(1)) for photo in photos])
 
     rows, captions = [], []
     for name, row in zip(args.predict, probabilities, strict=True):
-        ranked = [(saved["classes"][k], row[k].item()) for k in row.argsort(descending=True)[:3].tolist()]
+        ranked = [(classes[k], row[k].item()) for k in row.argsort(descending=True)[:3].tolist()]
         rows.append([name, ranked[0][0], ", ".join(f"{label} {share:.1%}" for label, share in ranked)])
-        captions.append((f"{Path(name).name[:30]}\n{ranked[0][0]}, {ranked[0][1]:.0%}", False))
-    figure = picture_grid(photos, captions, f"Predictions of {path.name} ({saved['arch']}, trained on {saved['data']})")
+        captions.append((f"{results.shown(Path(name).name, 30)}\n{ranked[0][0]}, {ranked[0][1]:.0%}", False))
+    figure = picture_grid(photos, captions, f"Predictions of {results.shown(path.name)} ({about})")
     picture = (Path(args.results, "transfer_learning") if args.model else path.parent) / "predictions.png"
     results.save_figure(figure, picture)
     results.print_table(["photo", "class", "probabilities"], rows)
-    print(f"  {picture}")
+    print(f"  {results.shown(picture)}")
 
 
 def last_model(args):
@@ -516,14 +532,17 @@ def load_model(path):
     """A model that `report` saved, ready to predict, and what was saved with it. DataError for any other file."""
     saved = results.load_tensors(path, MODEL)
     try:
-        if saved["script"] != "transfer_learning" or saved["val_size"] not in range(1, 10_000):
+        classes, texts = saved["classes"], [saved["script"], saved["scenario"], saved["arch"], saved["data"]]
+        if saved["script"] != "transfer_learning" or saved["val_size"] not in range(1, 1025):
             raise ValueError
-        (
-            saved["scenario"],
-            saved["data"],
-            make_transforms(saved["val_size"], saved["val_size"]),
-        )  # looked up: are they there
-        model = weights.without_auxiliaries(weights.build(saved["arch"], len(saved["classes"])))
+        if not isinstance(classes, list) or not 2 <= len(classes) <= 10_000:
+            raise ValueError
+        if not all(isinstance(text, str) and len(text) < 1000 for text in texts + classes):
+            raise ValueError
+        if not all(tensor.isfinite().all() for tensor in saved["state"].values()):
+            raise ValueError
+        model = weights.without_auxiliaries(weights.build(saved["arch"], len(classes)))
+        replace_head(model, len(classes))
         model.load_state_dict(saved["state"])
     except Exception:  # a part is missing or of the wrong kind, and PyTorch raises whatever that leads it to
         raise DataError(f"{path}: is not {MODEL}") from None
@@ -533,15 +552,21 @@ def load_model(path):
 def parse_args(argv=None):
     """The flags, those whose default depends on others filled in."""
     parser = results.Parser(prog="transfer_learning.py", description=__doc__.splitlines()[0])
+    count, rate = results.at_least(1, below=2**31), results.at_least(0, float, below=1e6)
     results.add_common_flags(parser)
     results.add_seed_flag(parser)
     parser.add_argument(
-        "--epochs", type=results.at_least(1), help="passes over the training photos (default: 10; 2 with --quick)"
+        "--epochs",
+        type=count,
+        help="passes over the training photos (default: 10; 2 with --quick)",
     )
-    parser.add_argument("--batch-size", type=results.at_least(1), default=16, help="photos a step")
-    parser.add_argument("--lr", type=results.at_least(0, float), default=3e-3, help="learning rate of new layers")
+    parser.add_argument("--batch-size", type=count, default=16, help="photos a step")
+    parser.add_argument("--lr", type=rate, default=3e-3, help="learning rate of new layers")
     parser.add_argument(
-        "--backbone-lr", type=results.at_least(0, float), default=3e-4, help="learning rate of pre-trained layers"
+        "--backbone-lr",
+        type=rate,
+        default=3e-4,
+        help="learning rate of pre-trained layers",
     )
     parser.add_argument("--scenarios", nargs="+", choices=SCENARIOS, help="which to train (default: all three)")
     parser.add_argument(
@@ -549,7 +574,9 @@ def parse_args(argv=None):
     )
     parser.add_argument("--photos", metavar="DIR", help="your own photos, in DIR/train/<class>/ and DIR/val/<class>/")
     parser.add_argument(
-        "--workers", type=results.at_least(0), help="processes that read photos (default: 0 on the CPU, 8 for CUDA)"
+        "--workers",
+        type=results.at_least(0, below=257),
+        help="processes that read photos (default: 0 on the CPU, 8 for CUDA)",
     )
     parser.add_argument("--predict", nargs="+", metavar="PHOTO", help="train nothing; say what these photos show")
     parser.add_argument(

@@ -59,7 +59,7 @@ def write_bytes(path, content):
 
 def write_text(path, text):
     """`write_bytes` of `text` in UTF-8."""
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode(errors="backslashreplace"))  # file names may hold what is not Unicode
 
 
 def write_json(path, content):
@@ -103,6 +103,11 @@ def new_folder(path):
                     raise
 
 
+_locks = set()  # file descriptors that a forked process must not keep: it would hold our locks when we are gone
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: [os.close(_locks.pop()) for _ in range(len(_locks))])
+
+
 @contextlib.contextmanager
 def alone(folder, advice):
     """Keeps `folder` to this process while the block runs; the system drops the lock however the process ends.
@@ -111,6 +116,7 @@ def alone(folder, advice):
     """
     with user_errors(folder):
         lock = os.open(folder, os.O_RDONLY)
+    _locks.add(lock)
     try:
         if fcntl:
             try:
@@ -121,7 +127,9 @@ def alone(folder, advice):
                 pass
         yield
     finally:
-        os.close(lock)
+        if lock in _locks:  # not so in a forked process
+            _locks.remove(lock)
+            os.close(lock)
 
 
 def sha256(path):

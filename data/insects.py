@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from data import DataError, builtin, choose
 from data.builtin import creatures
-from data.files import fingerprint, new_folder, user_errors
+from data.files import fingerprint, new_folder, sha256, user_errors
+from data.results import shown
 
 COUNTS = {
     "train": {"ants": 124, "bees": 120},
@@ -21,6 +22,16 @@ Image.init()
 # What Pillow reads by itself: not EPS, for which it would start Ghostscript, nor what it only knows by name.
 FORMATS = tuple(sorted(set(Image.OPEN) - {"EPS", "BUFR", "GRIB", "HDF5", "MPEG", "WMF"}))
 SUFFIXES = frozenset(suffix for suffix, format in Image.registered_extensions().items() if format in FORMATS)
+
+
+class PhotoFolder(ImageFolder):
+    """An ImageFolder that passes over hidden class folders and `__MACOSX`, which tools leave behind."""
+
+    def find_classes(self, directory):
+        classes = [name for name in super().find_classes(directory)[0] if not name.startswith((".", "__"))]
+        if not classes:
+            raise FileNotFoundError(directory)
+        return classes, {name: k for k, name in enumerate(classes)}
 
 
 @dataclass(frozen=True)
@@ -38,10 +49,10 @@ class Photos:
 
     @property
     def fingerprint(self):
-        """Changes when a photo is added, removed, renamed or grows."""
+        """Changes when a photo is added, removed, renamed or replaced."""
         return fingerprint(
             [
-                (Path(path).relative_to(split.root).as_posix(), Path(path).stat().st_size)
+                (Path(path).relative_to(split.root).as_posix(), sha256(path))
                 for split in (self.train, self.val)
                 for path, _ in split.samples
             ]
@@ -55,8 +66,8 @@ def load(data, photos, cache):
     cache: the folder where the built-in set is drawn if it is not there yet.
     Raises DataError, naming the folder or the photo, on an incomplete set or a photo that cannot be read.
     """
-    if photos:
-        return read(photos, f"photos in {Path(photos).resolve().name}", SUFFIXES)
+    if photos is not None:
+        return read(photos, f"photos in {shown(Path(photos).resolve().name)}", SUFFIXES)
     folder = choose("insects", data)
     if folder:
         return read(folder, "hymenoptera_data (ants and bees, real photos)", {".jpg"})
@@ -79,7 +90,7 @@ def read(folder, name, suffixes):
         with user_errors(root):
             try:
                 splits.append(
-                    ImageFolder(root, loader=open_photo, is_valid_file=lambda p: Path(p).suffix.lower() in suffixes)
+                    PhotoFolder(root, loader=open_photo, is_valid_file=lambda p: Path(p).suffix.lower() in suffixes)
                 )
             except FileNotFoundError:
                 raise DataError(f"{root}: {_which_class(root, suffixes)}") from None
@@ -98,7 +109,7 @@ def _which_class(root, suffixes):
     """Says what is wrong with a split that ImageFolder refuses."""
     with user_errors(root):
         for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-            if not any(path.suffix.lower() in suffixes for path in folder.rglob("*")):
+            if not any(path.suffix.lower() in suffixes and path.is_file() for path in folder.rglob("*")):
                 return f"class {folder.name!r} holds no photo; fill or remove the folder {folder}"
     return "holds no class folders; there should be one folder a class, with photos in it"
 
@@ -108,10 +119,15 @@ def open_photo(path):
 
     Raises DataError, naming the file, where it is missing, broken, cut short, or so large that it may be an attack.
     """
+    if Path(path).exists() and not Path(path).is_file():
+        raise DataError(f"{path}: is a folder or the like, not a photo")
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an odd EXIF block: it is not needed
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as image:
+                if max(image.size) > 100 * min(image.size):
+                    raise ValueError(f"{image.width} x {image.height} pixels, too long and thin")
                 image.load()
                 upright = ImageOps.exif_transpose(image)
                 if upright.mode.startswith("I"):  # 16 bit grey; Pillow would cut it off at 255

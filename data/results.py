@@ -56,6 +56,14 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options):
         super().__init__(formatter_class=Help, allow_abbrev=False, **options)
 
+    def parse_args(self, args=None, namespace=None):
+        """As argparse's, but an empty text (an unset variable of the shell, say) is an error."""
+        flags = super().parse_args(args, namespace)
+        for name, value in vars(flags).items():
+            if value == "" or (isinstance(value, list) and "" in value):
+                self.error(f"argument --{name.replace('_', '-')}: is empty")
+        return flags
+
     def error(self, message):
         raise DataError(f"{message}; see {self.prog} --help")
 
@@ -101,26 +109,41 @@ def run_main(main, go_on="the same command with --resume goes on from the last c
 
     go_on: what that line tells a user who pressed Ctrl-C.
     """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by who started us
+            setattr(sys, name, open(os.devnull, "w"))
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a name that this terminal cannot write
     try:
         main()
         sys.stdout.flush()
     except DataError as error:
-        sys.exit(_last_words(f"error: {error}", 2))
+        _, _, inner = str(error).rpartition(
+            "DataError: "
+        )  # what a process that reads photos raised comes in a traceback
+        sys.exit(_last_words(f"error: {inner.strip()}", 2))
     except KeyboardInterrupt:
         sys.exit(_last_words(f"stopped; {go_on}", 130))
     except BrokenPipeError:  # the reader of our output (head, less) has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:  # which every question about such a path raises, Path.is_dir() too
+        if error.filename is None and error.errno != errno.ENOSPC:
             raise
-        sys.exit(_last_words(f"error: {error.filename}: {error.strerror}", 2))
+        # Even asking whether a file is there can fail: the name is too long, its folder may not be entered.
+        sys.exit(_last_words(f"error: {error.filename or 'standard output'}: {error.strerror}", 2))
 
 
 def _last_words(message, status):
-    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
-    print(line.encode(errors="backslashreplace").decode(), file=sys.stderr)
+    print(shown(message, 1000), file=sys.stderr)
     return status
+
+
+def shown(text, most=200):
+    """`text` as it may be printed or drawn: one line, control characters escaped, cut behind `most` characters."""
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text)[: most + 1])
+    return text if len(text) <= most else text[:most] + " ..."
 
 
 def pick_device(name):
@@ -162,7 +185,7 @@ def load_tensors(path, what):
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of an odd pickle protocol: the error below says enough
-            return torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}); it should be {what}") from None
     except Exception as error:  # torch.load raises a dozen kinds on broken files
@@ -171,6 +194,25 @@ def load_tensors(path, what):
                 f"{path}: holds Python objects, which could run code, so it is not loaded; it should be {what}"
             ) from None
         raise DataError(f"{path}: cut short or no PyTorch file; it should be {what}") from None
+    if not _is_plain(content):
+        raise DataError(
+            f"{path}: holds tensors of an odd kind (sparse, quantized, larger than the file); it should be {what}"
+        )
+    return content
+
+
+def _is_plain(content):
+    """Whether every tensor in `content` is dense, on the CPU, and no larger than what was read for it."""
+    if isinstance(content, dict):
+        return all(map(_is_plain, content.values()))
+    if isinstance(content, (list, tuple)):
+        return all(map(_is_plain, content))
+    if not isinstance(content, torch.Tensor):
+        return True
+    dense = content.layout == torch.strided and not content.is_nested and not content.is_quantized
+    if not dense or content.device.type != "cpu":
+        return False
+    return content.untyped_storage().nbytes() >= content.numel() * content.element_size()
 
 
 # ---- a run and its folder
@@ -190,7 +232,8 @@ class Checkpoint:
         if not self.path.exists():
             return None
         content = load_tensors(self.path, "a checkpoint (leave out --resume to start anew)")
-        if not isinstance(content, dict) or not content.keys() >= {"identity", "state"}:
+        parts = [content.get(name) for name in ("identity", "state")] if isinstance(content, dict) else [None]
+        if not all(isinstance(part, dict) for part in parts):
             raise DataError(f"{self.path}: is no checkpoint of this project; leave out --resume to start anew")
         check_identity(self.path, content["identity"], self.identity)
         return content["state"]
@@ -203,7 +246,7 @@ class Checkpoint:
 def check_identity(path, saved, current):
     """Raises DataError, naming the first difference, where a run to resume was made with other settings."""
     for key in current:
-        if saved.get(key) != current[key]:
+        if repr(saved.get(key)) != repr(current[key]):
             raise DataError(
                 f"{path}: belongs to a run with {key} = {saved.get(key)}, this one has {current[key]}; "
                 "give the same flags, or leave out --resume to start anew"
@@ -249,6 +292,7 @@ class Run:
 
     def _start_anew(self):
         self._remove([*self._checkpoints(), *self.folder.glob(f"{TEMPORARY}*")])
+        self.checkpoint("start").save({})  # from here on, what an earlier run left is not what --resume goes on with
 
     def _take_up(self):
         self._remove(self.folder.glob(f"{TEMPORARY}*"))
@@ -261,7 +305,8 @@ class Run:
         if self.finished:
             check_identity(saved, {**self.finished["settings"], **self.finished}, self.identity)
         else:
-            print(f"--resume: no checkpoint in {self.folder}; starting anew")
+            print(f"--resume: no checkpoint in {shown(self.folder)}; starting anew")
+            self._start_anew()
 
     def checkpoint(self, name):
         """The Checkpoint of the part `name` of this run."""
@@ -325,22 +370,30 @@ def read_results(path):
         return None
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
-        found["settings"], found["table"]["rows"], found["plots"]  # noqa: B018 - looked up to see that they are there
+        columns, rows = found["table"]["columns"], found["table"]["rows"]
+        texts = [found["script"], found["data"], found["weights"], *columns, *(cell for row in rows for cell in row)]
+        texts += [plot[key] for plot in found["plots"] for key in ("file", "title", "caption")]
+        if not isinstance(found["settings"], dict) or not all(isinstance(text, str) for text in texts):
+            raise ValueError
+        if not columns or any(len(row) != len(columns) for row in rows):
+            raise ValueError
         return found
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise DataError(f"{path}: is no results.json of this project; remove it and run the script again") from None
 
 
 def show_results(results, folder):
     """Prints the table of a finished run and where its plots lie."""
-    print(f"\n{results['script']}: {results['data']}; weights: {results['weights']}; seed {results['seed']}")
+    about = f"{results['script']}: {results['data']}; weights: {results['weights']}; seed {results['seed']}"
+    print(f"\n{shown(about, 500)}")
     print_table(results["table"]["columns"], results["table"]["rows"])
     for plot in results["plots"]:
-        print(f"  {Path(folder) / plot['file']}  {plot['title']}")
+        print(f"  {shown(Path(folder) / plot['file'], 500)}  {shown(plot['title'])}")
 
 
 def print_table(columns, rows):
     """Prints rows of text under their column names, each column as wide as it needs."""
+    rows = [[shown(cell) for cell in row] for row in rows]
     widths = [max(len(str(row[k])) for row in [columns, *rows]) for k in range(len(columns))]
     for row in [columns, ["-" * width for width in widths], *rows]:
         print("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -364,7 +417,9 @@ def new_figure(width, height):
 def save_figure(figure, path):
     """Writes a matplotlib figure as a PNG, whole or not at all."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a letter that the font lacks: it is drawn as a box
+        figure.savefig(buffer, format="png", dpi=150)
     write_bytes(path, buffer.getbuffer())
 
 
@@ -386,7 +441,7 @@ def main(argv=None):
     print("\nplots:")
     for at, results in found.items():
         for plot in results["plots"]:
-            print(f"  {at / plot['file']}  {plot['title']}")
+            print(f"  {shown(at / plot['file'], 500)}  {shown(plot['title'])}")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Pre-trained networks: finds a weights file, checks it, and builds the torchvision network that it belongs to."""
 
+import re
+from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,7 +53,9 @@ class Weights:
     def network(self):
         """The network with these weights, with as many outputs as they have."""
         network = build(self.arch, outputs(self.state))
-        network.load_state_dict(self.state)
+        state = OrderedDict(self.state)
+        state._metadata = network.state_dict()._metadata  # MNASNet looks up its version there
+        network.load_state_dict(state)
         return without_auxiliaries(network)
 
     def random_network(self):
@@ -81,6 +85,12 @@ def build(arch, outputs):
 def outputs(state):
     """How many classes a state dict's last weight matrix (or convolution) tells apart."""
     return [1, *(len(value) for value in state.values() if value.ndim in (2, 4))][-1]
+
+
+def modern_key(key):
+    """A tensor's name as torchvision has it now; the published files of DenseNet and ViT have older ones."""
+    key = re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)", r"\1\2", key)
+    return key.replace(".mlp.linear_1.", ".mlp.0.").replace(".mlp.linear_2.", ".mlp.3.")
 
 
 def empty_state(arch, outputs):
@@ -148,16 +158,20 @@ def read(path, arch, builtin=False):
     state = load_tensors(path, what)
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise DataError(f"{path}: holds no plain table of tensors; it should be {what}")
-    state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+    state = {modern_key(str(key)): v.float() if v.is_floating_point() else v for key, v in state.items()}
+    if outputs(state) < 1:
+        raise DataError(f"{path}: tells no classes apart; it should be {what}")
     expected = empty_state(arch, outputs(state))
     for key, value in expected.items():
         if key.endswith("num_batches_tracked"):  # files from before PyTorch 0.4.1 lack it
             state.setdefault(key, torch.tensor(0))
-        elif key not in state:
+        if key not in state:
             raise DataError(f"{path}: has no {key}; it should be {what}")
         elif state[key].shape != value.shape:
             shapes = f"{tuple(state[key].shape)}, not {tuple(value.shape)}"
             raise DataError(f"{path}: {key} has the shape {shapes}; it should be {what}")
+        elif state[key].dtype != value.dtype:
+            raise DataError(f"{path}: {key} is of the type {state[key].dtype}; it should be {what}")
         elif not torch.isfinite(state[key]).all():
             raise DataError(f"{path}: {key} holds NaN or infinity; get the file again")
     if extra := state.keys() - expected.keys():

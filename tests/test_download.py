@@ -651,7 +651,7 @@ def test_all_sets_come_in_the_layout_that_the_scripts_read(server, run, tmp_path
         (["--arch", "resnet19"], "--arch resnet19: torchvision has no classifier of this name; there is .*resnet18"),
         (["--arch", "fcn_resnet50"], "no classifier"),
         (["set", "--data"], "--data: expected one argument"),
-        (["set", "--data", ""], "--data : give the folder"),
+        (["set", "--data", ""], "--data: is empty"),
         (["set", "--data", "builtin"], "--data builtin: give the folder"),
         (["set", "--data", __file__], "test_download.py: give the folder"),
         (["set", "--data", __file__ + "/deeper"], "deeper: Not a directory"),

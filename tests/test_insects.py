@@ -108,7 +108,7 @@ def test_a_cmyk_photo_keeps_its_colours(tmp_path):
 
 
 def test_sixteen_bit_grey_is_scaled_and_not_cut_off_at_255(tmp_path):
-    ramp = np.linspace(0, 65535, 256).astype(np.uint16)[None].repeat(2, 0)
+    ramp = np.linspace(0, 65535, 256).astype(np.uint16)[None].repeat(4, 0)
     Image.fromarray(ramp).save(tmp_path / "scan.png")
     pixels = np.asarray(insects.open_photo(tmp_path / "scan.png")).astype(int)
     assert np.abs(pixels - np.arange(256)[None, :, None]).max() <= 1
@@ -306,3 +306,27 @@ def test_a_drawing_is_decided_by_its_generator_alone(kind):
         np.asarray(creatures.draw_photo(kind, np.random.default_rng(seed), 32)) for seed in (1, 1, 2)
     )
     assert first.shape == (32, 32, 3) and (first == second).all() and (first != other).any()
+
+
+def test_hidden_folders_beside_the_classes_are_passed_over(photos):
+    for name in (".ipynb_checkpoints", "__MACOSX"):
+        (photos / "train" / name).mkdir()
+    assert insects.load(None, photos, photos).classes == ["ants", "bees"]
+
+
+@pytest.mark.parametrize("size", [(1, 5000), (5000, 1)])
+def test_a_picture_too_long_and_thin_to_be_a_photo_is_a_dataerror(tmp_path, size):
+    Image.new("RGB", size).save(tmp_path / "thin.png")
+    with pytest.raises(DataError, match="thin.png: .*too long and thin"):
+        insects.open_photo(tmp_path / "thin.png")
+
+
+def test_a_photo_replaced_by_another_of_the_same_size_changes_the_fingerprint(photos):
+    before = insects.load(None, photos, photos).fingerprint
+    path = next((photos / "train" / "ants").glob("*.png"))
+    with Image.open(path) as image:
+        size = image.size
+    Image.new("RGB", size, CORNER).save(path.with_suffix(".bmp"))
+    first = insects.load(None, photos, photos).fingerprint
+    Image.new("RGB", size, (0, 0, 255)).save(path.with_suffix(".bmp"))
+    assert len({before, first, insects.load(None, photos, photos).fingerprint}) == 3

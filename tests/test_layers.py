@@ -264,3 +264,10 @@ def test_the_numpy_layers_import_numpy_and_one_another_only(module):
         elif isinstance(node, ast.ImportFrom):
             imported.add(node.module.split(".")[0])
     assert imported <= {"numpy", "layers"}
+
+
+def test_small_integers_are_computed_in_float64_and_do_not_wrap_around():
+    x, w = np.full((1, 2), 200, np.uint8), np.full((2, 1), 200, np.uint8)
+    out, _ = layers.fc_forward(x, w, np.zeros(1, np.uint8))
+    assert out.dtype == np.float64 and out[0, 0] == 80_000
+    assert np.allclose(layers.sigmoid(np.array([3, 200], np.uint8)), [1 / (1 + np.exp(-3)), 1])

@@ -16,7 +16,7 @@ from PIL import Image
 from data import DataError, files, results
 from tests.conftest import REPO, python_environment, snapshot
 
-KEYS = {"script", "data", "weights", "seed", "settings", "metrics", "seconds", "versions", "plots", "table"}
+KEYS = {"script", "data", "weights", "seed", "settings", "metrics", "seconds", "versions", "plots", "models", "table"}
 
 
 def make_args(folder, **flags):
@@ -240,7 +240,8 @@ def test_a_new_run_drops_the_checkpoints_and_unfinished_files_of_a_killed_one(tm
         run.checkpoint("a").save({})
         (run.folder / ".unfinished-1-x").touch()
     with make_run(tmp_path) as run:
-        assert list(run.folder.iterdir()) == [] and run.checkpoint("a").load() is None
+        assert [path.name for path in run.folder.iterdir()] == ["checkpoint-start.pt"]
+        assert run.checkpoint("a").load() is None
 
 
 def test_a_resumed_run_finds_its_checkpoints_and_drops_unfinished_files(tmp_path):
@@ -249,7 +250,7 @@ def test_a_resumed_run_finds_its_checkpoints_and_drops_unfinished_files(tmp_path
         (run.folder / ".unfinished-1-x").touch()
     with make_run(tmp_path, resume=True) as run:
         assert run.checkpoint("a").load() == {"epoch": 2} and run.finished is None
-        assert [path.name for path in run.folder.iterdir()] == ["checkpoint-a.pt"]
+        assert {path.name for path in run.folder.iterdir()} == {"checkpoint-start.pt", "checkpoint-a.pt"}
 
 
 def test_a_checkpoint_makes_resume_go_on_although_an_earlier_run_is_finished(tmp_path):
@@ -259,6 +260,49 @@ def test_a_checkpoint_makes_resume_go_on_although_an_earlier_run_is_finished(tmp
         run.checkpoint("a").save({"epoch": 1})
     with make_run(tmp_path, resume=True) as run:
         assert run.finished is None and run.checkpoint("a").load() == {"epoch": 1}
+
+
+def test_a_run_killed_before_its_first_checkpoint_is_resumed_although_an_earlier_one_of_other_settings_is_finished(
+    tmp_path,
+):
+    with make_run(tmp_path, {"epochs": 1}) as run:
+        finish(run)
+    with make_run(tmp_path, {"epochs": 2}):
+        pass
+    with make_run(tmp_path, {"epochs": 2}, resume=True) as run:
+        assert run.finished is None
+
+
+def test_plots_and_models_of_the_run_before_that_a_run_does_not_write_again_go(tmp_path):
+    with make_run(tmp_path) as run:
+        run.model("old.pt", {})
+        run.model("both.pt", {})
+        finish(run)
+    (tmp_path / "script" / "my own.png").touch()
+    with make_run(tmp_path) as run:
+        run.model("both.pt", {})
+        finish(run)
+    names = {path.name for path in (tmp_path / "script").iterdir()}
+    assert names == {"results.json", "plot.png", "both.pt", "my own.png"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [torch.ones(3, 3).to_sparse(), torch.ones(1).expand(10**9), torch.empty(2, device="meta")],
+    ids=["sparse", "larger than the file", "without content"],
+)
+def test_tensors_of_an_odd_kind_are_a_dataerror(tmp_path, content):
+    torch.save({"fc.weight": content}, tmp_path / "odd.pth")
+    with pytest.raises(DataError, match="odd.pth: "):
+        results.load_tensors(tmp_path / "odd.pth", "a weights file")
+
+
+@pytest.mark.parametrize(
+    "text, line",
+    [("a\nb", "a\\nb"), ("\x1b[2J", "\\x1b[2J"), ("\udce9", "\\udce9"), ("蟻 $x$", "蟻 $x$"), ("x" * 9, "xxxx ...")],
+)
+def test_what_is_shown_is_one_line_without_control_characters_and_not_too_long(text, line):
+    assert results.shown(text, most=8 if len(text) < 9 else 4) == line
 
 
 def test_resume_finds_an_equal_run_that_is_finished(tmp_path):

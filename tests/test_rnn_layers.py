@@ -710,3 +710,12 @@ def test_importing_the_layers_loads_neither_torch_nor_the_tests():
     code = "import sys, rnn_layers; print([m for m in sys.modules if m.split('.')[0] in ('torch', 'tests', 'data')])"
     result = subprocess.run([sys.executable, "-c", code], cwd=script.parent, capture_output=True, text=True, timeout=60)
     assert result.stdout.strip() == "[]", result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("name, gates", [("rnn", 1), ("lstm", 4)])
+def test_small_integers_give_what_the_same_numbers_in_float64_give(name, gates):
+    arrays = [
+        np.full(shape, 16, np.uint8) for shape in ((2, 1, 2), (1, 3), (2, 3 * gates), (3, 3 * gates), (3 * gates,))
+    ]
+    forward = getattr(rnn_layers, f"{name}_forward")
+    assert np.array_equal(forward(*arrays)[0], forward(*(a.astype(float) for a in arrays))[0])

@@ -563,9 +563,11 @@ HISTORY = {"train_loss": [0.7, 0.5], "train_accuracy": [0.5, 0.75], "val_loss": 
 
 
 def test_the_learning_curves_show_every_scenario_in_loss_and_accuracy_train_dashed_and_val_solid():
-    figure = tl.plot_curves({"finetune": HISTORY, "freeze": HISTORY}, "the title")
+    figure = tl.plot_curves({"finetune": HISTORY, "freeze": HISTORY}, 0.6, "the title")
     for axes, key, scale in zip(figure.axes, ("loss", "accuracy"), (1, 100), strict=True):
         lines = {line.get_label(): line for line in axes.lines}
+        chance = lines.pop("always the commonest class", None)
+        assert chance is None if key == "loss" else list(chance.get_ydata()) == [60, 60]
         assert set(lines) == {f"{name}, {split}" for name in ("finetune", "freeze") for split in ("train", "val")}
         for split, style in (("train", "--"), ("val", "-")):
             line = lines[f"freeze, {split}"]
@@ -647,7 +649,7 @@ def test_a_run_leaves_its_plots_its_models_and_results_json_and_nothing_else(fin
 def test_results_json_of_a_run_has_the_promised_keys(finished_run):
     saved = read(finished_run.results)
     assert saved.keys() == {
-        *("script", "data", "weights", "seed", "settings", "metrics", "seconds", "versions", "plots", "table")
+        *("script", "data", "weights", "seed", "settings", "metrics", "seconds", "versions", "plots", "models", "table")
     }
     assert saved["script"] == "transfer_learning" and "garden" in saved["data"] and ARCH in saved["weights"]
     assert saved["metrics"].keys() == set(tl.SCENARIOS) and saved["seconds"].keys() == {*tl.SCENARIOS, "total"}
@@ -853,15 +855,14 @@ def test_predict_prints_the_classes_and_probabilities_of_a_model_file_and_saves_
         assert picture.format == "PNG"
 
 
-def test_predict_takes_the_freeze_model_of_the_last_run_and_says_which(finished, tiny_photos, command):
-    quick = finished / "transfer_learning-quick"
-    shutil.copytree(finished / "transfer_learning", quick)
-    photo = next(tiny_photos.rglob("*.png"))
-    for newer, older in ((quick, finished / "transfer_learning"), (finished / "transfer_learning", quick)):
-        os.utime(newer / "freeze.pt", (2e9, 2e9))
-        os.utime(older / "freeze.pt", (1e9, 1e9))
-        done = command(tl.main, "--predict", photo, "--results", finished)
-        assert done.status == 0 and f"model: {newer / 'freeze.pt'} " in done.out
+def test_predict_takes_the_full_freeze_model_unless_quick_or_alone_and_says_which(finished, tiny_photos, command):
+    full, quick = finished / "transfer_learning", finished / "transfer_learning-quick"
+    shutil.copytree(full, quick)
+    argv = ["--predict", next(tiny_photos.rglob("*.png")), "--results", finished]
+    assert f"model: {full / 'freeze.pt'} " in command(tl.main, *argv).out
+    assert f"model: {quick / 'freeze.pt'} " in command(tl.main, *argv, "--quick").out
+    (full / "freeze.pt").unlink()
+    assert f"model: {quick / 'freeze.pt'} " in command(tl.main, *argv).out
 
 
 def test_predict_takes_several_photos_of_any_size_and_leaves_the_run_alone(finished, tmp_path, command):
@@ -992,7 +993,7 @@ def test_resume_with_another_setting_is_refused_in_one_line_that_names_it(flags,
 def test_resume_with_other_photos_is_refused_in_one_line(flags, finished, photos, command):
     (photos / "train" / "ants" / "ants0.png").unlink()
     done = command(tl.main, *flags, "--photos", photos, "--results", finished, "--resume")
-    assert done.status == 2 and done.err.count("\n") == 1 and "photos = " in done.err
+    assert done.status == 2 and done.err.count("\n") == 1 and "photos_fingerprint = " in done.err
 
 
 def test_resume_with_other_weights_is_refused_in_one_line(flags, finished, tmp_path, command):
@@ -1021,12 +1022,13 @@ def test_ctrl_c_ends_a_run_with_status_130_and_leaves_its_checkpoint(flags, tmp_
 
     def interrupt(checkpoint, state):
         save(checkpoint, state)
-        raise KeyboardInterrupt
+        if state:  # not the mark of a run that has only begun
+            raise KeyboardInterrupt
 
     monkeypatch.setattr(Checkpoint, "save", interrupt)
     done = command(tl.main, *flags, "--scenarios", "freeze", "--results", tmp_path)
     assert done.status == 130 and done.err.splitlines()[-1].startswith("stopped; ")
-    assert set(snapshot(tmp_path / "transfer_learning")) == {"checkpoint-freeze.pt"}
+    assert set(snapshot(tmp_path / "transfer_learning")) == {"checkpoint-start.pt", "checkpoint-freeze.pt"}
 
 
 # ---- no room, no permission
@@ -1048,7 +1050,7 @@ def test_no_room_for_the_first_file_is_one_line_and_status_2_and_earlier_results
     with largest_file(1000):
         done = command(tl.main, *flags, *SHORT, "--results", finished)
     last = done.err.splitlines()[-1]  # the lines before are the progress bar's
-    assert done.status == 2 and last.startswith("error: ") and last.endswith("checkpoint-freeze.pt: File too large")
+    assert done.status == 2 and last.startswith("error: ") and last.endswith("checkpoint-start.pt: File too large")
     assert snapshot(finished) == before
 
 
@@ -1058,7 +1060,8 @@ def test_no_room_for_a_model_leaves_the_earlier_model_and_no_unfinished_file(fla
         done = command(tl.main, *flags, *SHORT, "--results", finished)
     assert done.status == 2 and done.err.splitlines()[-1].endswith("freeze.pt: File too large")
     after = snapshot(finished)
-    after.pop("transfer_learning/checkpoint-freeze.pt")  # to go on from when there is room
+    for part in ("start", "freeze"):
+        after.pop(f"transfer_learning/checkpoint-{part}.pt")  # to go on from when there is room
     assert after == before
 
 

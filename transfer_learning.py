@@ -325,7 +325,7 @@ def plot_curves(histories, guess, title):
 
     guess: the share of the commonest class among the validation photos, which a model that learned nothing gets too.
     """
-    figure = results.new_figure(10, 4)
+    figure = results.new_figure(10, 4.5)
     figure.suptitle(title)
     loss, accuracy = figure.subplots(1, 2)
     for color, (name, history) in zip(results.COLORS, histories.items(), strict=False):
@@ -340,7 +340,7 @@ def plot_curves(histories, guess, title):
     for axes in (loss, accuracy):
         axes.xaxis.get_major_locator().set_params(integer=True)
     accuracy.axhline(100 * guess, color="grey", linestyle=":", label="always the commonest class")
-    accuracy.legend(fontsize=8)
+    figure.legend(*accuracy.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     return figure
 
 

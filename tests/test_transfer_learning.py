@@ -935,7 +935,7 @@ def test_a_run_killed_when_its_first_checkpoint_appears_ends_as_an_undisturbed_o
 ):
     with ended(start(flags, tmp_path)) as process:
         deadline = time.monotonic() + 120
-        while not list(tmp_path.glob("transfer_learning/checkpoint-*")) and process.poll() is None:
+        while not list(tmp_path.glob("transfer_learning/checkpoint-finetune.pt")) and process.poll() is None:
             assert time.monotonic() < deadline
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
@@ -944,12 +944,12 @@ def test_a_run_killed_when_its_first_checkpoint_appears_ends_as_an_undisturbed_o
     check_resumed(flags, tmp_path, finished_run, command)
 
 
-# A file is renamed, then its temporary name removed: two changes for each of 6 checkpoints, 3 models, 5 plots and
-# results.json, then one for each of 3 checkpoints that go.
-CHANGES = 2 * 15 + 3
+# A file is renamed, then its temporary name removed: two changes for each of 7 checkpoints (the one that marks the start
+# and two a scenario), 3 models, 5 plots and results.json, then one for each of 4 checkpoints that go.
+CHANGES = 2 * 16 + 4
 
 
-MOMENTS = [1, 2, 3, 5, 8, 9, 12, 15, 19, 22, 27, 29, 30, 31, 32, CHANGES]
+MOMENTS = [1, 2, 3, 5, 8, 9, 12, 15, 19, 22, 27, 29, 30, 31, 32, 34, CHANGES]
 
 
 @pytest.mark.slow

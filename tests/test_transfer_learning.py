@@ -944,8 +944,8 @@ def test_a_run_killed_when_its_first_checkpoint_appears_ends_as_an_undisturbed_o
     check_resumed(flags, tmp_path, finished_run, command)
 
 
-# A file is renamed, then its temporary name removed: two changes for each of 7 checkpoints (the one that marks the start
-# and two a scenario), 3 models, 5 plots and results.json, then one for each of 4 checkpoints that go.
+# A file is renamed, then its temporary name removed: two changes for each of 7 checkpoints (the one that marks the
+# start and two a scenario), 3 models, 5 plots and results.json, then one for each of 4 checkpoints that go.
 CHANGES = 2 * 16 + 4
 
 

@@ -398,8 +398,7 @@ def train(args):
         if run.finished:
             return results.show_results(run.finished, run.folder)
         sizes = pretrained.image_size, pretrained.val_size
-        few = 64 if pretrained.builtin else 32  # the built-in network is small and fast
-        loaders = make_loaders(photos, sizes, args.batch_size, workers, most=few if args.quick else None)
+        loaders = make_loaders(photos, sizes, args.batch_size, workers, most=64 if args.quick else None)
         models, histories = {}, {}
         for name in args.scenarios:
             results.seed_all(args.seed, name)

@@ -37,7 +37,7 @@ def rnn_step_forward(x, prev_h, Wx, Wh, b):
     x: (N, D), prev_h: (N, H), Wx: (D, H), Wh: (H, H), b: (H,). Returns next_h: (N, H), cache.
     """
     check_shapes(x=(x, "N D"), prev_h=(prev_h, "N H"), Wx=(Wx, "D H"), Wh=(Wh, "H H"), b=(b, "H"))
-    x, prev_h = as_float(x, prev_h, Wx, Wh, b)[:2]
+    x, prev_h = as_float(x, prev_h)
     next_h = np.tanh(x @ Wx + prev_h @ Wh + b)
     return next_h, (x, prev_h, Wx, Wh, next_h)
 
@@ -57,7 +57,7 @@ def rnn_forward(x, h0, Wx, Wh, b):
     x: (T, N, D), h0: (N, H), Wx: (D, H), Wh: (H, H), b: (H,). Returns h: (T, N, H), cache (which refers to h).
     """
     T, N, D, H = check_shapes(x=(x, "T N D"), h0=(h0, "N H"), Wx=(Wx, "D H"), Wh=(Wh, "H H"), b=(b, "H"))
-    x = as_float(x, h0, Wx, Wh, b)[0].reshape(T * N, D)
+    x = as_float(x)[0].reshape(T * N, D)
     h = np.empty((T + 1, N, H), float_type(x, h0, Wx, Wh, b))  # h[t + 1] is the state after step t
     h[0] = h0
     np.matmul(x, Wx, out=h[1:].reshape(T * N, H))
@@ -136,7 +136,7 @@ def lstm_step_forward(x, prev_h, prev_c, Wx, Wh, b):
     N, D, H = check_shapes(
         x=(x, "N D"), prev_h=(prev_h, "N H"), prev_c=(prev_c, "N H"), Wx=(Wx, "D 4H"), Wh=(Wh, "H 4H"), b=(b, "4H")
     )
-    x, prev_h, prev_c, *_ = as_float(x, prev_h, prev_c, Wx, Wh, b)
+    x, prev_h, prev_c = as_float(x, prev_h, prev_c)
     dtype = float_type(x, prev_h, prev_c, Wx, Wh, b)
     gates = _by_gate((x @ Wx + prev_h @ Wh + b).astype(dtype, copy=False))
     next_h, next_c, tanh_c = np.empty((3, N, H), dtype)
@@ -162,7 +162,7 @@ def lstm_forward(x, h0, Wx, Wh, b):
     """
     T, N, D, H = check_shapes(x=(x, "T N D"), h0=(h0, "N H"), Wx=(Wx, "D 4H"), Wh=(Wh, "H 4H"), b=(b, "4H"))
     dtype = float_type(x, h0, Wx, Wh, b)
-    x = as_float(x, h0, Wx, Wh, b)[0].reshape(T * N, D)
+    x = as_float(x)[0].reshape(T * N, D)
     h = np.empty((T + 1, N, H), dtype)  # h[t + 1], c[t + 1] are the states after step t
     state = np.empty((6, T + 1, N, H), dtype)  # one array: the system hands out a few large ones faster than many
     gates, c, tanh_c = state[:4, 1:], state[4], state[5]

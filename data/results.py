@@ -119,10 +119,8 @@ def run_main(main, go_on="the same command with --resume goes on from the last c
         main()
         sys.stdout.flush()
     except DataError as error:
-        _, _, inner = str(error).rpartition(
-            "DataError: "
-        )  # what a process that reads photos raised comes in a traceback
-        sys.exit(_last_words(f"error: {inner.strip()}", 2))
+        # What a process that reads photos raised comes with its traceback before it.
+        sys.exit(_last_words(f"error: {str(error).rpartition('DataError: ')[2].strip()}", 2))
     except KeyboardInterrupt:
         sys.exit(_last_words(f"stopped; {go_on}", 130))
     except BrokenPipeError:  # the reader of our output (head, less) has gone
@@ -329,11 +327,7 @@ class Run:
             names = {*(plot["file"] for plot in before.get("plots", ())), *before.get("models", ())}
             names -= {*(plot["file"] for plot in self.plots), *self.models}
             return [path for name in names if (path := self.folder / Path(name).name).is_file()]
-        except (
-            DataError,
-            TypeError,
-            KeyError,
-        ):  # a results.json that nobody of us wrote: nothing is known to be outdated
+        except (DataError, TypeError, KeyError):  # no results.json of ours: nothing is known to be outdated
             return []
 
     def finish(self, metrics, columns, rows):

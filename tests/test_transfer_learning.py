@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import transfer_learning as tl
 from data import DataError, insects, results, weights
 from data.results import Checkpoint, Run
-from tests.conftest import ARCH, REPO, python_environment, random_state, snapshot
+from tests.conftest import ARCH, REPO, Bomb, python_environment, random_state, snapshot
 
 not_as_root = pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 NO_SECONDS = {"seconds": None}
@@ -1083,16 +1083,6 @@ def test_no_permission_for_the_results_is_one_line_and_status_2(flags, tmp_path,
 
 
 # ---- bad input
-
-
-class Bomb:
-    """Pickled, it makes the folder `mark` when it is loaded by a careless reader."""
-
-    def __init__(self, mark):
-        self.mark = mark
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.mark),)
 
 
 def cut(path):

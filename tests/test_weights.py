@@ -1,7 +1,6 @@
 """data/weights.py: weights are found in the promised order, checked whole, and never run code."""
 
 import json
-import os
 import pickle
 
 import pytest
@@ -9,7 +8,7 @@ import torch
 
 from data import DataError, weights
 from data.builtin import creatures
-from tests.conftest import ARCH, random_state
+from tests.conftest import ARCH, Bomb, random_state
 
 PUBLISHED = "shufflenetv2_x0.5-f707e7126e.pth"  # torchvision's file of ARCH
 
@@ -30,16 +29,6 @@ def put(folder, content, name=f"{ARCH}.pth"):
     path = folder / "weights" / name
     torch.save(content, path)
     return path
-
-
-class Bomb:
-    """Pickled, it makes the folder `mark` when it is loaded by a careless reader."""
-
-    def __init__(self, mark):
-        self.mark = mark
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.mark),)
 
 
 # ---- finding

@@ -289,7 +289,9 @@ def visualize_model(model, loader, classes, title, num_images=16):
         verdict = f"WRONG: {guess}" if wrong[k] else f"right: {guess}"
         captions.append((f"{verdict}, {sureness[k]:.0%}\ntruth: {truth}", bool(wrong[k])))
     images = [to_pixels(loader.dataset[k][0]) for k in order]
-    return picture_grid(images, captions, f"{title}\n{int(wrong.sum())} of {len(targets)} wrong, mistakes first")
+    return results.picture_grid(
+        images, captions, f"{title}\n{int(wrong.sum())} of {len(targets)} wrong, mistakes first"
+    )
 
 
 def to_pixels(image):
@@ -300,24 +302,6 @@ def to_pixels(image):
         .permute(1, 2, 0)
         .numpy()
     )
-
-
-def picture_grid(images, captions, title):
-    """Pictures, four a row, each under its caption (text, marked); marked ones have a frame."""
-    columns = min(4, len(images))
-    rows = math.ceil(len(images) / columns)
-    figure = results.new_figure(2.4 * max(columns, 2), 2.75 * rows + 0.4)
-    figure.suptitle(title, wrap=True)
-    for k, (image, (text, marked)) in enumerate(zip(images, captions, strict=True)):
-        axes = figure.add_subplot(rows, columns, k + 1)
-        axes.imshow(image)
-        axes.grid(False)
-        axes.set(xticks=[], yticks=[])
-        color, weight = (results.COLORS[1], "bold") if marked else ("black", "normal")
-        axes.set_title(text, fontsize=9, color=color, fontweight=weight)
-        for spine in axes.spines.values():
-            spine.set(visible=marked, color=results.COLORS[1], linewidth=4)
-    return figure
 
 
 def plot_curves(histories, guess, title):
@@ -509,7 +493,7 @@ def show_predictions(args):
         ranked = [(classes[k], row[k].item()) for k in row.argsort(descending=True)[:3].tolist()]
         rows.append([name, ranked[0][0], ", ".join(f"{label} {share:.1%}" for label, share in ranked)])
         captions.append((f"{results.shown(Path(name).name, 30)}\n{ranked[0][0]}, {ranked[0][1]:.0%}", False))
-    figure = picture_grid(photos, captions, f"Predictions of {results.shown(path.name)} ({about})")
+    figure = results.picture_grid(photos, captions, f"Predictions of {results.shown(path.name)} ({about})")
     picture = (Path(args.results, "transfer_learning") if args.model else path.parent) / "predictions.png"
     results.save_figure(figure, picture)
     results.print_table(["photo", "class", "probabilities"], rows)

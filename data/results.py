@@ -16,6 +16,7 @@ import errno
 import hashlib
 import io
 import json
+import math
 import os
 import platform
 import random
@@ -406,6 +407,26 @@ def new_figure(width, height):
          "text.parse_math": False}
     )  # fmt: skip
     return matplotlib.figure.Figure(figsize=(width, height), layout="constrained")
+
+
+def picture_grid(images, captions, title, below=False):
+    """Pictures, four a row, each with its caption (text, marked) above or below; marked ones have a frame."""
+    columns = min(4, len(images))
+    rows = math.ceil(len(images) / columns)
+    lines = max(text.count("\n") + 1 for text, _ in captions)
+    figure = new_figure(2.4 * max(columns, 2), (2.4 + 0.175 * lines) * rows + 0.4)
+    figure.suptitle(title, wrap=True)
+    for k, (image, (text, marked)) in enumerate(zip(images, captions, strict=True)):
+        axes = figure.add_subplot(rows, columns, k + 1)
+        axes.imshow(image)
+        axes.grid(False)
+        axes.set(xticks=[], yticks=[])
+        color, weight = (COLORS[1], "bold") if marked else ("black", "normal")
+        write = axes.set_xlabel if below else axes.set_title
+        write(text, fontsize=9 - below, color=color, fontweight=weight)
+        for spine in axes.spines.values():
+            spine.set(visible=marked, color=COLORS[1], linewidth=4)
+    return figure
 
 
 def save_figure(figure, path):

@@ -1,5 +1,6 @@
 """Pre-trained networks: finds a weights file, checks it, and builds the torchvision network that it belongs to."""
 
+import hashlib
 import re
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -42,6 +43,14 @@ class Weights:
         that (Touvron et al. 2019, "Fixing the train-test resolution discrepancy").
         """
         return self.image_size if self.arch.startswith(("vit_", "maxvit")) else self.image_size * 8 // 7
+
+    @property
+    def fingerprint(self):
+        """Changes when any of the weights does."""
+        digest = hashlib.sha256(self.arch.encode())
+        for key in sorted(self.state):
+            digest.update(self.state[key].contiguous().numpy())
+        return digest.hexdigest()[:16]
 
     @property
     def trainable(self):

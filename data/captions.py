@@ -1,0 +1,550 @@
+"""Problem 5's captions and photo features: COCO's h5 files, Flickr8k, a set of one's own, or the built-in scenes."""
+
+import contextlib
+import hashlib
+import io
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from torch import nn
+from torchvision import transforms
+from tqdm import tqdm
+
+from data import HOME, SETS, DataError, builtin, check_folder, locate, weights
+from data.builtin import scenes
+from data.files import fingerprint, new_folder, sha256, user_errors, write_bytes, write_text
+from data.insects import open_photo
+from data.results import shown
+
+SPECIAL = ("<NULL>", "<START>", "<END>", "<UNK>")  # the first four words of every vocabulary
+NULL, START, END, UNK = range(4)
+SPLITS = ("train", "val", "test")
+LISTS = {
+    "train": "Flickr_8k.trainImages.txt",
+    "val": "Flickr_8k.devImages.txt",
+    "test": "Flickr_8k.testImages.txt",
+}
+USUAL_ARCH, BUILTIN_ARCH = "resnet50", "squeezenet1_1"
+COUNTS = {"train": 1000, "val": 150, "test": 150}  # scenes of the built-in set
+COCO_MOST = 5000  # photos of COCO's validation files that are used to validate, and as many to test
+SHARD = 500  # photos whose features make one file of the cache: a stopped run does not lose them
+BATCH = 32  # photos that go through the network together
+EXTRACTION = 1  # to be raised when features of the same photos and weights come out otherwise
+NOT_PUBLISHED = {"2258277193_586949ec62.jpg.1"}  # the published captions file names it; it was never in the set
+
+
+@dataclass
+class CaptionSet:
+    """Photos, their captions as words and as numbers, in three splits: train, val (chooses), test (is read once).
+
+    name, real: what plots call it, and whether it is not drawn. idx_to_word: the vocabulary, SPECIAL first.
+    captions: of each split (C, T) int32: START, the words, END, then NULL. image_idxs: (C,) int: each caption's photo.
+    references: of each split one list a photo of its captions, each a list of words as written, none of them <UNK>
+    (COCO's h5 files hold numbers alone: there a rare word is <UNK>).
+    pictures: of each split one entry a photo: its Path, or its web address where there are features alone.
+    source: `source.read(split, photos)` gives the features (len(photos), D) float32 of these photos of a split;
+    `source.name` and `source.id` say what made them. features: of each split (P, D), once `load_features` was called:
+    less `scaling[0]`, the training photos' mean (D,), and over `scaling[1]`, their root mean square then, a number.
+    """
+
+    name: str
+    real: bool
+    idx_to_word: list
+    captions: dict
+    image_idxs: dict
+    references: dict
+    pictures: dict
+    source: object
+    features: dict = field(default_factory=dict)
+    scaling: tuple = ()
+
+    @property
+    def word_to_idx(self):
+        return {word: k for k, word in enumerate(self.idx_to_word)}
+
+    @property
+    def fingerprint(self):
+        """Changes when a caption, a word of the vocabulary, a photo or what its features are made by changes."""
+        numbers = [hashlib.sha256(self.captions[split].tobytes()).hexdigest() for split in SPLITS]
+        idxs = [hashlib.sha256(self.image_idxs[split].tobytes()).hexdigest() for split in SPLITS]
+        return fingerprint(
+            self.idx_to_word, numbers, idxs, self.references["val"], self.references["test"], self.source.id
+        )
+
+    def load_features(self):
+        """Reads or computes the features of every photo, and scales them; they take photos x D x 4 bytes."""
+        self._scale({split: self.source.read(split, range(len(self.pictures[split]))) for split in SPLITS})
+
+    def _scale(self, features):
+        mean = features["train"].mean(axis=0)
+        spread = np.sqrt(np.mean(np.square(features["train"] - mean)))
+        self.scaling = mean, max(float(spread), 1e-6)
+        self.features = {split: scaled(values, self.scaling) for split, values in features.items()}
+
+    def part(self, split_photos, captions_each):
+        """A smaller set: of each split these photos (indices), of each photo its first `captions_each` captions."""
+        captions, image_idxs, references, pictures, features = {}, {}, {}, {}, {}
+        for split, photos in split_photos.items():
+            rows = [np.flatnonzero(self.image_idxs[split] == photo)[:captions_each] for photo in photos]
+            captions[split] = self.captions[split][np.concatenate(rows)]
+            image_idxs[split] = np.repeat(np.arange(len(photos)), [len(r) for r in rows])
+            references[split] = [self.references[split][photo] for photo in photos]
+            pictures[split] = [self.pictures[split][photo] for photo in photos]
+            features[split] = self.source.read(split, photos)
+        some = CaptionSet(
+            self.name, self.real, self.idx_to_word, captions, image_idxs, references, pictures, self.source
+        )
+        some._scale(features)
+        return some
+
+
+def scaled(features, scaling):
+    """Features (N, D) as a model takes them: less the mean and over the spread of those that it was trained on."""
+    mean, spread = scaling
+    return (features - mean) / np.float32(spread)
+
+
+# ---- which set
+
+
+def load(args, cache, device):
+    """The CaptionSet that a run of image_captioning.py trains on; no photo is opened and no feature computed yet.
+
+    args: the flags --data, --set, --photos, --captions, --min-count, --arch, --coco-features. cache: the folder for
+    built-in drawings and features. device: where the network that makes the features runs.
+    Raises DataError, naming file and line, on a set that is incomplete, broken, or contradicts itself.
+    """
+    if args.photos:
+        return read_own(Path(args.photos), Path(args.captions), args, cache, device)
+    name, folder = find(args.data, args.set)
+    if name == "coco":
+        return read_coco(folder, args.coco_features)
+    if name == "flickr8k":
+        return read_flickr8k(folder, "Flickr8k", True, args, cache, device)
+    return read_flickr8k(draw(cache), "built-in scenes (drawn)", False, args, cache, device)
+
+
+def find(data, wanted=None):
+    """The name and folder of the set to read: ("flickr8k" or "coco", Path), or ("builtin", None).
+
+    data: the script's `--data`; wanted: `--set`, where DIR holds both.
+    """
+    check_folder(data)
+    names = [wanted] if wanted else ["flickr8k", "coco"]
+    if data != "builtin":
+        for name in names:
+            if folder := locate(name, data or HOME):
+                return name, folder
+    if data is None and wanted is None or data == "builtin":
+        return "builtin", None
+    parts, get = " or ".join(SETS[name][0] for name in names), f"python -m data.download {names[0]}"
+    where = f"--data {data}" if data else f"--set {wanted}"
+    raise DataError(
+        f"{where}: there is no {parts}; use --data builtin, or get it: {get}{f' --data {data}' if data else ''}"
+    )
+
+
+def choose_weights(args, real):
+    """The network that makes the features: `--arch`'s, or ResNet-50's where it is found, or the built-in SqueezeNet.
+
+    Drawn scenes go with the weights that learned from drawings, unless `--arch` or `--data` asks for others.
+    """
+    source = args.data or ("builtin" if args.arch is None and not real else None)
+    usual = source != "builtin" and weights.find(USUAL_ARCH, source)
+    return weights.load(args.arch or (USUAL_ARCH if usual else BUILTIN_ARCH), source)
+
+
+# ---- photos with a captions file
+
+
+def read_flickr8k(folder, name, real, args, cache, device):
+    """Flickr8k's own layout: images/, Flickr8k.token.txt (photo#k, a tab, a caption), and a list of photos a split."""
+    texts = read_captions(folder / "Flickr8k.token.txt", folder / "images")
+    lists = {split: read_list(folder / file, texts) for split, file in LISTS.items()}
+    for split, other in (("val", "train"), ("test", "train"), ("test", "val")):
+        if both := set(lists[split]) & set(lists[other]):
+            raise DataError(
+                f"{folder / LISTS[split]}: {min(both)} is in {LISTS[other]} too; a photo goes into one split"
+            )
+    return _photo_set(name, real, texts, lists, folder / "images", args, cache, device)
+
+
+def read_own(photos, file, args, cache, device):
+    """A folder of photos and a captions file; of the photos by name each tenth validates, the one before it tests."""
+    if not photos.is_dir():
+        raise DataError(f"{photos}: no such folder; --photos takes a folder of photos")
+    texts = read_captions(file, photos)
+    names = sorted(texts)
+    if len(names) < 10:
+        raise DataError(
+            f"{file}: captions of {len(names)} photos; there must be 10 or more, of which one tests, one validates"
+        )
+    lists = {"val": names[9::10], "test": names[8::10]}
+    lists["train"] = sorted(set(names) - {*lists["val"], *lists["test"]})
+    return _photo_set(f"photos in {shown(photos.resolve().name)}", True, texts, lists, photos, args, cache, device)
+
+
+def read_captions(file, photos):
+    """{photo: [caption, ...]} of a captions file, whose lines are `photo#k`, a tab, a caption.
+
+    Raises DataError, naming the line, where one is no such line, names no photo in the folder `photos`, or has no word.
+    """
+    with user_errors(photos):
+        there = {path.name for path in photos.iterdir()} if photos.is_dir() else set()
+    texts = {}
+    for number, line in _lines(file):
+        photo, tab, caption = line.partition("\t")
+        photo, mark, _ = photo.rpartition("#")
+        at = f"{file}, line {number}"
+        if not tab or not mark:
+            raise DataError(
+                f"{at}: should be a photo's name, '#', a number, a tab and the caption; it is {shown(line, 60)!r}"
+            )
+        if photo in NOT_PUBLISHED:
+            continue
+        if photo not in there:
+            raise DataError(f"{at}: no photo {shown(photo, 80)} in {photos}; add the photo or remove the line")
+        if not tokenize(caption):
+            raise DataError(f"{at}: the caption has no word; write one or remove the line")
+        texts.setdefault(photo, []).append(caption)
+    if not texts:
+        raise DataError(f"{file}: holds no captions; its lines should be: photo.jpg#0, a tab, the caption")
+    return texts
+
+
+def read_list(file, texts):
+    """The photos that a list names, one a line. Raises DataError where one has no caption, or twice the same."""
+    photos = {}
+    for number, photo in _lines(file):
+        if photo not in texts:
+            raise DataError(f"{file}, line {number}: {shown(photo, 80)} has no captions in Flickr8k.token.txt")
+        if photo in photos:
+            raise DataError(f"{file}, line {number}: {shown(photo, 80)} is listed twice, first in line {photos[photo]}")
+        photos[photo] = number
+    if not photos:
+        raise DataError(f"{file}: lists no photos; it should name one a line")
+    return list(photos)
+
+
+def _lines(file):
+    """The number and the text of each line that is not blank."""
+    if not file.is_file():
+        raise DataError(f"{file}: no such file")
+    with user_errors(file):
+        content = file.read_bytes()
+    try:
+        lines = content.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        number = content[: error.start].count(b"\n") + 1
+        raise DataError(f"{file}, line {number}: is not UTF-8 text; save the file as UTF-8") from None
+    return [(number, line.strip(" \r")) for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def _photo_set(name, real, texts, lists, folder, args, cache, device):
+    """The CaptionSet of captions as text, {photo: [caption, ...]}, and lists of photos."""
+    references = {split: [[tokenize(text) for text in texts[photo]] for photo in lists[split]] for split in SPLITS}
+    words = Counter(word for captions in references["train"] for caption in captions for word in caption)
+    least = args.min_count or (5 if len(words) > 2000 else 1)
+    vocabulary = [*SPECIAL, *sorted(word for word, count in words.items() if count >= least)]
+    if len(vocabulary) == len(SPECIAL):
+        raise DataError(f"--min-count {least}: no word is in the training captions that often; give a smaller number")
+    word_to_idx = {word: k for k, word in enumerate(vocabulary)}
+    paths = {split: [folder / photo for photo in lists[split]] for split in SPLITS}
+    return CaptionSet(
+        name=name,
+        real=real,
+        idx_to_word=vocabulary,
+        captions={s: encode([c for photo in references[s] for c in photo], word_to_idx) for s in SPLITS},
+        image_idxs={s: np.repeat(np.arange(len(lists[s])), [len(photo) for photo in references[s]]) for s in SPLITS},
+        references=references,
+        pictures=paths,
+        source=PhotoFeatures(paths, choose_weights(args, real), cache, device),
+    )
+
+
+# ---- words
+
+
+def tokenize(text):
+    """The words of a sentence: lower case, punctuation dropped, `'s` a word of its own, hyphens kept inside words."""
+    return re.findall(r"'s\b|[^\W_]+(?:['-](?!s\b)[^\W_]+)*", text.lower())
+
+
+def encode(captions, word_to_idx):
+    """Captions, lists of words, as numbers (C, T) int32: <START>, the words (rare ones <UNK>), <END>, then <NULL>."""
+    numbers = np.full((len(captions), max(map(len, captions)) + 2), NULL, np.int32)
+    for row, caption in zip(numbers, captions, strict=True):
+        row[: len(caption) + 2] = [START, *(word_to_idx.get(word, UNK) for word in caption), END]
+    return numbers
+
+
+def decode(caption, idx_to_word):
+    """The words of a caption of numbers (T,), up to <END>, without <NULL> and <START>; a list."""
+    words = []
+    for k in caption:
+        if k == END:
+            break
+        if k not in (NULL, START):
+            words.append(idx_to_word[k])
+    return words
+
+
+# ---- features
+
+
+def whole_photo(size):
+    """A photo as the networks take it: all of it, squeezed into a square of `size` pixels, normalized."""
+    return transforms.Compose(
+        [transforms.Resize((size, size)), transforms.ToTensor(), transforms.Normalize(weights.MEAN, weights.STD)]
+    )
+
+
+class Extractor(nn.Module):
+    """What a classifier's last layer sees of a photo: images (N, 3, H, W) to features (N, D); maps are averaged."""
+
+    def __init__(self, pretrained):
+        super().__init__()
+        self.network = pretrained.network().eval().requires_grad_(False)
+        layers = [module for module in self.network.modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
+        layers[-1].register_forward_pre_hook(self._keep)
+
+    def _keep(self, layer, inputs):
+        self.seen = inputs[0]
+
+    def forward(self, images):
+        self.network(images)
+        return self.seen.mean((2, 3)) if self.seen.ndim == 4 else self.seen.flatten(1)
+
+
+class PhotoFeatures:
+    """Features of photos by a pre-trained network, kept in files that a change of photos or weights makes invalid.
+
+    paths: of each split the photos. pretrained: data.weights.Weights. cache: a folder. device: torch's.
+    """
+
+    def __init__(self, paths, pretrained, cache, device):
+        self.paths, self.pretrained, self.cache, self.device = paths, pretrained, Path(cache), device
+        self.name, self.arch, self.builtin = pretrained.name, pretrained.arch, pretrained.builtin
+        self.id = fingerprint(pretrained.fingerprint, EXTRACTION)
+        self.extractor = None
+
+    def read(self, split, photos):
+        """The features of these photos of a split. Raises DataError on a photo that is missing or broken."""
+        paths = [self.paths[split][k] for k in photos]
+        shards = [paths[k : k + SHARD] for k in range(0, len(paths), SHARD)]
+        with tqdm(total=len(paths), desc=f"features of {split} photos", unit="photo", leave=False, delay=1) as bar:
+            return np.concatenate([self._shard(shard, bar) for shard in shards])
+
+    def _shard(self, paths, bar):
+        key = fingerprint(self.id, [sha256(path) for path in paths])
+        file = self.cache / f"features-{key}.npy"
+        kept = _load_array(file, len(paths))
+        if kept is not None:
+            bar.update(len(paths))
+            return kept
+        features = self.compute([open_photo(path) for path in paths], bar)
+        buffer = io.BytesIO()
+        np.save(buffer, features, allow_pickle=False)
+        write_bytes(file, buffer.getbuffer())
+        return features
+
+    def compute(self, images, bar=None):
+        """The features (N, D) float32 of N photos, as `open_photo` gives them."""
+        if self.extractor is None:
+            self.extractor = Extractor(self.pretrained).to(self.device, memory_format=torch.channels_last)
+        prepare = whole_photo(self.pretrained.image_size)
+        parts = []
+        for k in range(0, len(images), BATCH):
+            batch = torch.stack([prepare(image) for image in images[k : k + BATCH]])
+            with torch.inference_mode():
+                features = self.extractor(batch.to(self.device, memory_format=torch.channels_last))
+            parts.append(features.float().cpu().numpy())
+            if bar is not None:
+                bar.update(len(batch))
+        return np.concatenate(parts)
+
+
+def _load_array(file, rows):
+    """The features that a cache file holds, or None where it is not there or is broken."""
+    try:
+        features = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    fits = features.ndim == 2 and len(features) == rows and features.dtype == np.float32 and np.isfinite(features).all()
+    return features if fits else None
+
+
+# ---- the h5 files of Stanford's course cs231n
+
+
+def read_coco(folder, which):
+    """The CaptionSet of `coco2014_captions.h5`, `coco2014_vocab.json` and the features' files beside them.
+
+    which: "pca" (512 numbers a photo) or "fc7" (VGG-16's 4,096). There is no test split in these files: the first 5,000
+    of the validation photos validate, the next 5,000 test.
+    """
+    vocabulary = _vocabulary(folder / "coco2014_vocab.json")
+    suffix = {"pca": "_pca", "fc7": ""}[which]
+    captions, image_idxs, pictures, references, sources = {}, {}, {}, {}, {}
+    for name in ("train", "val"):
+        file, h5 = folder / "coco2014_captions.h5", folder / f"{name}2014_vgg16_fc7{suffix}.h5"
+        rows = _h5_integers(file, f"{name}_captions", 2)
+        idxs = _h5_integers(file, f"{name}_image_idxs", 1)
+        if len(rows) != len(idxs):
+            raise DataError(
+                f"{file}: {len(rows)} {name}_captions, but {len(idxs)} {name}_image_idxs; get the file again"
+            )
+        if rows.size == 0:
+            raise DataError(f"{file}: {name}_captions is empty; get the file again")
+        if rows.min() < 0 or rows.max() >= len(vocabulary):
+            bad = rows.min() if rows.min() < 0 else rows.max()
+            raise DataError(f"{file}: {name}_captions holds word {bad}, the vocabulary has {len(vocabulary)} words")
+        with _h5(h5) as content:
+            shape, kind = _h5_set(h5, content, "features", 2).shape, content["features"].dtype.kind
+        if kind != "f":
+            raise DataError(f"{h5}: features are not floating-point numbers; get the file again")
+        if idxs.min() < 0 or idxs.max() >= shape[0]:
+            bad = idxs.min() if idxs.min() < 0 else idxs.max()
+            raise DataError(f"{file}: {name}_image_idxs holds photo {bad}, {h5.name} has {shape[0]} photos")
+        urls = _urls(folder / f"{name}2014_urls.txt", shape[0])
+        photos = np.unique(idxs)
+        parts = {"train": photos}
+        if name == "val":
+            half = min(len(photos) // 2, COCO_MOST)
+            parts = {"val": photos[:half], "test": photos[half : 2 * half]}
+        for split, chosen in parts.items():
+            there = np.isin(idxs, chosen)
+            captions[split] = rows[there].astype(np.int32)
+            image_idxs[split] = np.searchsorted(chosen, idxs[there])
+            pictures[split] = [urls[k] for k in chosen]
+            sources[split] = (h5, chosen)
+            references[split] = [[] for _ in chosen]
+            for k, row in zip(image_idxs[split], captions[split], strict=True):
+                references[split][k].append(decode(row, vocabulary))
+    widths = {_width(h5) for h5, _ in sources.values()}
+    if len(widths) > 1:
+        raise DataError(
+            f"{folder}: the features of train and val have different sizes {sorted(widths)}; get them again"
+        )
+    if not len(pictures["val"]):
+        raise DataError(f"{folder / 'coco2014_captions.h5'}: captions of one validation photo; there must be 2 or more")
+    source = StoredFeatures(
+        sources, f"VGG-16 fc7{', 512 principal components' if which == 'pca' else ''} (cs231n's files)"
+    )
+    return CaptionSet("COCO (cs231n's files)", True, vocabulary, captions, image_idxs, references, pictures, source)
+
+
+class StoredFeatures:
+    """Features that lie in h5 files: of each split (file, rows of its data set `features`)."""
+
+    arch, builtin = None, False  # the network is not here: no photo of one's own can be captioned
+
+    def __init__(self, sources, name):
+        self.sources, self.name = sources, name
+        self.id = fingerprint(name, [(file.name, file.stat().st_size) for file, _ in sources.values()])
+
+    def read(self, split, photos):
+        """The features of these photos of a split. Raises DataError on a file that breaks off or is not finite."""
+        file, rows = self.sources[split]
+        rows = rows[np.asarray(photos)]
+        order = np.argsort(rows)  # h5py reads rows in rising order
+        with _h5(file) as content:
+            found = content["features"][rows[order]] if len(rows) < 2000 else content["features"][:][rows[order]]
+        if not np.isfinite(found).all():
+            raise DataError(f"{file}: features hold NaN or infinity; get the file again")
+        features = np.empty(found.shape, np.float32)
+        features[order] = found
+        return features
+
+
+@contextlib.contextmanager
+def _h5(file):
+    """An open h5 file; what h5py raises on a broken one is a DataError."""
+    if not file.is_file():
+        raise DataError(f"{file}: no such file; python -m data.download coco gets it")
+    try:
+        with h5py.File(file, "r") as content:
+            yield content
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise DataError(f"{file}: cut short or no h5 file ({shown(reason, 100)}); get it again") from None
+
+
+def _h5_set(file, content, name, axes):
+    """The data set `name` of an open h5 file, checked to be an array of so many axes."""
+    found = content.get(name)
+    if not isinstance(found, h5py.Dataset):
+        raise DataError(f"{file}: has no data set {name!r}; get the file again")
+    if found.ndim != axes:
+        raise DataError(f"{file}: {name} has the shape {found.shape}, expected {axes} axes; get the file again")
+    return found
+
+
+def _h5_integers(file, name, axes):
+    with _h5(file) as content:
+        found = _h5_set(file, content, name, axes)
+        if found.dtype.kind not in "iu":
+            raise DataError(f"{file}: {name} holds {found.dtype} and not integers; get the file again")
+        return found[:].astype(np.int64)
+
+
+def _width(file):
+    with _h5(file) as content:
+        return content["features"].shape[1]
+
+
+def _vocabulary(file):
+    """The words of `coco2014_vocab.json` by their index."""
+    if not file.is_file():
+        raise DataError(f"{file}: no such file; python -m data.download coco gets it")
+    try:
+        words = json.loads(file.read_text(encoding="utf-8"))["idx_to_word"]
+        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+            raise ValueError
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise DataError(f"{file}: holds no list 'idx_to_word' of words; get the file again") from None
+    if words[:4] != list(SPECIAL) or len(set(words)) != len(words):
+        raise DataError(f"{file}: should begin with {', '.join(SPECIAL)} and name each word once; get the file again")
+    return words
+
+
+def _urls(file, count):
+    """Where each photo lies on the web, one a line; unknown where the list is not there."""
+    if not file.is_file():
+        return ["(address unknown)"] * count
+    urls = [line for _, line in _lines(file)]
+    if len(urls) != count:
+        raise DataError(f"{file}: names {len(urls)} photos, the features are of {count}; get the file again")
+    return urls
+
+
+# ---- the built-in set
+
+
+def draw(cache):
+    """The folder of the built-in scenes, in Flickr8k's layout, drawn from a fixed seed on the first call."""
+    folder = Path(cache) / f"builtin-scenes-{builtin.version()}"
+    if not folder.is_dir():
+        with (
+            new_folder(folder) as unfinished,
+            tqdm(total=sum(COUNTS.values()), desc="drawing the built-in scenes", leave=False) as bar,
+            user_errors(unfinished),
+        ):
+            (unfinished / "images").mkdir()
+            lines = []
+            for s, (split, count) in enumerate(COUNTS.items()):
+                names = [f"{split}_{k:04d}.png" for k in range(count)]
+                for k, name in enumerate(names):
+                    image, captions = scenes.draw_scene(np.random.default_rng([5, s, k]))
+                    image.save(unfinished / "images" / name)
+                    lines += [f"{name}#{j}\t{caption}" for j, caption in enumerate(captions)]
+                    bar.update()
+                write_text(unfinished / LISTS[split], "\n".join(names) + "\n")
+            write_text(unfinished / "Flickr8k.token.txt", "\n".join(lines) + "\n")
+    return folder

@@ -129,14 +129,15 @@ class CaptioningRNN:
         h0, _ = fc_forward(features.astype(self.dtype, copy=False), self.params["W_proj"], self.params["b_proj"])
         return h0, np.zeros_like(h0)
 
-    def _next(self, words, h, c, unk):
-        """One step from `words` (N,): the scores (N, V) of the next word, -inf for one that is never said, and h, c."""
+    def _next(self, words, h, c):
+        """One step from `words` (N,): the scores (N, V) of the next word, and h, c."""
         p = self.params
         h, c = CELLS[self.cell_type][3](p["W_embed"][words], h, c, *self._cell_weights)
-        scores, _ = fc_forward(h, p["W_vocab"], p["b_vocab"])
-        never = [self.null, self.start] + [self.unk] * (not unk and self.unk is not None)
-        scores[:, never] = -np.inf
-        return scores, h, c
+        return fc_forward(h, p["W_vocab"], p["b_vocab"])[0], h, c
+
+    def _never(self, unk):
+        """The words that are never said."""
+        return [self.null, self.start] + [self.unk] * (not unk and self.unk is not None)
 
     def sample(self, features, max_length=30, unk=True):
         """Greedy captions: at each step the word of the highest score, which is read at the next.
@@ -149,7 +150,8 @@ class CaptioningRNN:
         words, ended = np.full(N, self.start), np.zeros(N, bool)
         h, c = self._start(features)
         for t in range(max_length):
-            scores, h, c = self._next(words, h, c, unk)
+            scores, h, c = self._next(words, h, c)
+            scores[:, self._never(unk)] = -np.inf
             words = scores.argmax(axis=1)
             captions[:, t] = np.where(ended, self.null, words)
             ended |= words == self.end
@@ -187,8 +189,10 @@ class CaptioningRNN:
         room = np.full(N, B)  # how many captions may be open
         best, best_score = captions[:, 0].copy(), np.full(N, -np.inf)
         for t in range(max_length):
-            scores, h, c = self._next(words, h, c, unk)
-            continued = log_softmax(scores).reshape(N, B, V) + log_p[:, :, None]
+            scores, h, c = self._next(words, h, c)
+            continued = log_softmax(scores)
+            continued[:, self._never(unk)] = -np.inf
+            continued = continued.reshape(N, B, V) + log_p[:, :, None]
             places, log_p = largest(continued.reshape(N, B * V), B)
             log_p[np.arange(B) >= room[:, None]] = -np.inf
             parents, said = np.divmod(places, V)

@@ -275,9 +275,78 @@ def transfer(pairs, threads):
     print("ratio: first {:.2f}, later {:.2f}, mean of ten epochs {:.2f}; bar 0.35".format(*ratios))
 
 
+# ---- captioning: a training step of the numpy model and of its PyTorch twin, and a beam search ----
+
+CAPTIONING = {100: 1.0, 25: 1.2}  # captions a step: the bar
+STEPS, WORDS, FEATURES, HIDDEN = 16, 1004, 512, 512
+
+
+def captioning_learner(backend, N):
+    """A learner of image_captioning.py and a minibatch: N captions of 16 words, none of them padding."""
+    import numpy as np
+    import torch
+
+    import image_captioning
+    from rnn import SPECIAL, CaptioningRNN
+
+    words = {word: k for k, word in enumerate([*SPECIAL, *map(str, range(WORDS - len(SPECIAL)))])}
+    model = CaptioningRNN(words, FEATURES, 256, HIDDEN, "lstm")
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((N, FEATURES)).astype(np.float32)
+    captions = rng.integers(len(SPECIAL), WORDS, (N, STEPS + 1))
+    learners = {
+        "numpy": lambda: image_captioning.NumpyLearner(model),
+        "torch": lambda: image_captioning.TorchLearner(model, torch.device("cpu")),
+    }
+    return learners[backend](), features, captions
+
+
+def captioning_side(backend, N, repeats):
+    """Median seconds of a step: loss, gradients, their norm, Adam."""
+    import image_captioning
+
+    learner, features, captions = captioning_learner(backend, N)
+    recipe = image_captioning.Recipe(epochs=1, batch_size=N, lr=1e-3, decay=1.0)
+
+    def step():
+        learner.step(features, captions, 1e-3, recipe, None)
+
+    step()
+    return statistics.median(seconds(step) for _ in range(repeats))
+
+
+def beam_side(photos):
+    """Seconds of a beam search of width 3 over so many photos, 30 words each: an untrained model ends no sooner."""
+    learner, features, _ = captioning_learner("numpy", photos)
+    return seconds(lambda: learner.model.beam_search(features, 3))
+
+
+SIDES |= {"captioning": captioning_side, "beam": beam_side}
+
+
+def captioning(pairs, threads=None):
+    """The captioning LSTM's training step, numpy over PyTorch (nn's own LSTM kernel, fused Adam), and a beam search."""
+    with (
+        Worker("captioning", threads) as numpy,
+        Worker("captioning", threads) as torch,
+        Worker("beam", threads) as beam,
+    ):
+        print(
+            f"T = {STEPS}, V = {WORDS:,}, word vectors 256, H = {HIDDEN}, float32; medians of {pairs} rounds, milliseconds"
+        )
+        print(f"{'N':>4}{'torch':>9}{'numpy':>9}{'ratio':>7}{'bar':>5}{'range':>12}")
+        for N, bar in CAPTIONING.items():
+            rounds = [(torch.ask("torch", N, 3), numpy.ask("numpy", N, 3)) for _ in range(pairs)]
+            theirs, ours = (1e3 * statistics.median(times) for times in zip(*rounds, strict=True))
+            ratios = sorted(b / a for a, b in rounds)
+            print(f"{N:4}{theirs:9.1f}{ours:9.1f}{statistics.median(ratios):7.2f}{bar:5.1f}", end="")
+            print(f"{ratios[0]:7.2f}-{ratios[-1]:.2f}", flush=True)
+        print(f"beam search, width 3, 1,000 photos, 30 words each: {beam.ask(1000):.1f} s (bar 60)")
+
+
 # ---- the command ----
 
-BENCHMARKS = {"layers": layers, "transfer": transfer}
+BENCHMARKS = {"layers": layers, "transfer": transfer, "captioning": captioning}
 
 
 def processor():

@@ -306,7 +306,10 @@ def whole_photo(size):
 
 
 class Extractor(nn.Module):
-    """What a classifier's last layer sees of a photo: images (N, 3, H, W) to features (N, D); maps are averaged."""
+    """What a classifier's last layer sees of a photo: images (N, 3, H, W) to features (N, D).
+
+    Of a map, as SqueezeNet's last layer sees, the averages over the four quarters: what is left of what, and above it.
+    """
 
     def __init__(self, pretrained):
         super().__init__()
@@ -319,7 +322,8 @@ class Extractor(nn.Module):
 
     def forward(self, images):
         self.network(images)
-        return self.seen.mean((2, 3)) if self.seen.ndim == 4 else self.seen.flatten(1)
+        seen = nn.functional.adaptive_avg_pool2d(self.seen, 2) if self.seen.ndim == 4 else self.seen
+        return seen.flatten(1)
 
 
 class PhotoFeatures:

@@ -331,9 +331,7 @@ def captioning(pairs, threads=None):
         Worker("captioning", threads) as torch,
         Worker("beam", threads) as beam,
     ):
-        print(
-            f"T = {STEPS}, V = {WORDS:,}, word vectors 256, H = {HIDDEN}, float32; medians of {pairs} rounds, milliseconds"
-        )
+        print(f"T = {STEPS}, V = {WORDS:,}, word vectors 256, H = {HIDDEN}, float32; medians of {pairs} rounds, ms")
         print(f"{'N':>4}{'torch':>9}{'numpy':>9}{'ratio':>7}{'bar':>5}{'range':>12}")
         for N, bar in CAPTIONING.items():
             rounds = [(torch.ask("torch", N, 3), numpy.ask("numpy", N, 3)) for _ in range(pairs)]

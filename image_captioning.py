@@ -154,7 +154,7 @@ class TorchCaptioningRNN(nn.Module):
         asked = words_out != self.null
         T = int(asked.any(1).nonzero().max()) + 1
         words_in, words_out, asked = words_in[:T], words_out[:T], asked[:T]
-        h0 = features @ self.W_proj + self.b_proj
+        h0 = F.dropout(features, dropout) @ self.W_proj + self.b_proj
         x = F.dropout(F.embedding(words_in, self.W_embed), dropout)
         h, _, _ = self._run(x, h0, torch.zeros_like(h0))
         scores = F.dropout(h[asked], dropout) @ self.W_vocab + self.b_vocab
@@ -493,6 +493,7 @@ def plot_by_heart(losses, title):
     for cell, values in losses.items():
         axes.plot(range(1, len(values) + 1), values, label=NAMES[cell])
     axes.set(xlabel="training step", ylabel="loss of the minibatch (nats a caption)", yscale="log")
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.legend()
     return figure
 

@@ -81,8 +81,8 @@ class CaptioningRNN:
 
         features: (N, D), captions: (N, T + 1) integers: <START>, the words, <END>, then <NULL> alone. At step t the
         model reads captions[:, t] and shall say captions[:, t + 1]; where that is <NULL> it is not asked.
-        dropout: the probability with which each number of the word vectors, and of the hidden states that the scores
-        are made from, is dropped; rng, a np.random.Generator, draws which (training alone).
+        dropout: the probability with which each number of the features, of the word vectors, and of the hidden states
+        that the scores are made from, is dropped; rng, a np.random.Generator, draws which (in training alone).
 
         Returns loss, grads: a dict like params. Raises ValueError for other shapes or captions without a word,
         IndexError for a word outside the vocabulary.
@@ -98,7 +98,10 @@ class CaptioningRNN:
         words_in, words_out, asked = words_in[:T], words_out[:T], asked[:T]
         _, forward, backward, _ = CELLS[self.cell_type]
 
-        h0, proj_cache = fc_forward(features.astype(self.dtype, copy=False), p["W_proj"], p["b_proj"])
+        features = features.astype(self.dtype, copy=False)
+        if dropout:
+            features, _ = dropout_forward(features, dropout, rng)
+        h0, proj_cache = fc_forward(features, p["W_proj"], p["b_proj"])
         x, embed_cache = word_embedding_forward(words_in, p["W_embed"])  # (T, N, W)
         if dropout:
             x, x_cache = dropout_forward(x, dropout, rng)

@@ -504,7 +504,10 @@ def plot_by_heart(losses, title):
 def train_full(args):
     """The extra part: trains on all training captions, lets the validation split choose, reads the test split once."""
     data = load_data(args)
-    data.load_features()
+    if args.quick:
+        data = data.part(choose_photos(data, {"train": 200, "val": 50, "test": 50}, args.seed), captions_each=None)
+    else:
+        data.load_features()
     recipes = {cell: adjusted(FULL[cell], args) for cell in args.cells}
     with start_run("image_captioning-full", args, data, recipes) as run:
         if run.finished:
@@ -532,45 +535,51 @@ def validation(model, data, args):
 
 
 def report_full(run, models, histories, data, args):
-    """Tables, curves, samples and results.json of `train_full`; the test split is read here, and nowhere else."""
-    searches = {"greedy": lambda m, f: m.sample(f, unk=False)}
-    searches[f"beam {args.beam_width}"] = lambda m, f: m.beam_search(f, args.beam_width, unk=False)
+    """Tables, curves, samples and results.json of `train_full`; the test split is read here, and nowhere else.
+
+    "another photo" is the check that a model looks at all: the search is given the features of the next photo.
+    """
+    beam = f"beam {args.beam_width}"
+    searches = {
+        "greedy": lambda model, features: model.sample(features, unk=False),
+        beam: lambda model, features: model.beam_search(features, args.beam_width, unk=False),
+        f"{beam}, another photo": lambda model, features: searches[beam](model, np.roll(features, 1, axis=0)),
+    }
     metrics, rows, lines = {}, [], []
     for cell, model in models.items():
         metrics[cell] = {
-            "history": histories[cell],
+            "best_epoch": int(np.argmax(histories[cell]["bleu4"])) + 1,
             "unigram_bleu_val": evaluate_model(model, data, "val", seed=args.seed),
+            "parameters": sum(w.size for w in model.params.values()),
+            "history": histories[cell],
         }
-        metrics[cell]["best_epoch"] = int(np.argmax(histories[cell]["bleu4"])) + 1
-        metrics[cell]["parameters"] = sum(w.size for w in model.params.values())
+        texts = {}
         for name, search in searches.items():
             said = {split: search(model, data.features[split]) for split in ("val", "test")}
-            row = [NAMES[cell], name]
-            for split in said:
-                hypotheses = [captions.decode(numbers, data.idx_to_word) for numbers in said[split]]
-                bleu = corpus_bleu(data.references[split], hypotheses)
-                metrics[cell].setdefault(name, {})[split] = {f"bleu{n}": value for n, value in enumerate(bleu, 1)}
-                row += [f"{100 * value:.1f}" for value in (bleu if split == "test" else (bleu[0], bleu[3]))]
-            rows.append(row)
+            said = {split: [captions.decode(row, data.idx_to_word) for row in said[split]] for split in said}
+            bleu = {split: corpus_bleu(data.references[split], said[split]) for split in said}
+            metrics[cell][name] = {
+                split: {f"bleu{n}": value for n, value in enumerate(bleu[split], 1)} for split in bleu
+            }
+            shown = [bleu["val"][0], bleu["val"][3], *bleu["test"]]
+            rows.append([NAMES[cell], name, *(f"{100 * value:.1f}" for value in shown)])
+            texts[name] = {split: [" ".join(words) for words in said[split]] for split in said}
+        people = {split: [" ".join(photo[0]) for photo in data.references[split]] for split in ("val", "test")}
+        rng = np.random.default_rng(args.seed)
         told = {}
-        for split in said:  # by the beam search
-            texts = [sentence(numbers, data.idx_to_word) for numbers in said[split]]
-            people = [" ".join(references[0]) for references in data.references[split]]
-            some = np.sort(np.random.default_rng(args.seed).choice(len(texts), min(4, len(texts)), replace=False))
-            told[split] = (some, [texts[k] for k in some], [people[k] for k in some])
-            lines += example_lines(f"{NAMES[cell]}", data, {split: texts}, {split: people})
+        for split in people:
+            some = np.sort(rng.choice(len(people[split]), min(4, len(people[split])), replace=False))
+            told[split] = some, [texts[beam][split][k] for k in some], [people[split][k] for k in some]
         show_samples(run, data, cell, told, f"{NAMES[cell]} · {run.saved['data']}; features: {data.source.name}")
+        lines += example_lines(NAMES[cell], data, texts[beam], people)
     write_text(run.folder / "examples.txt", "\n".join(lines) + "\n")
-    title = f"{run.saved['data']}; {data.source.name}"
     run.figure(
-        plot_full(histories, title),
+        plot_full(histories, f"{run.saved['data']}; {data.source.name}"),
         "learning_curves.png",
         "Learning curves",
-        "Loss of training and validation, and BLEU of the validation photos, by epoch.",
+        "Loss on training and validation captions and BLEU of the validation photos' captions, by epoch.",
     )
-    run.finish(
-        metrics, ["model", "search", "val BLEU-1", "val BLEU-4", "test BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4"], rows
-    )
+    run.finish(metrics, ["model", "search", "val BLEU-1", "BLEU-4", "test BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4"], rows)
 
 
 def plot_full(histories, title):
@@ -607,7 +616,7 @@ def caption_photos(args):
             f"{path}: learned from features in cs231n's files, whose network is not here: it cannot caption photos"
         )
     pretrained = weights.load(saved["arch"], "builtin" if saved["builtin"] else args.data)
-    source = captions.PhotoFeatures({}, pretrained, None, results.pick_device(args.device))
+    source = captions.PhotoFeatures({}, pretrained, Path(args.results, "cache"), results.pick_device(args.device))
     if source.id != saved["features_id"]:
         raise DataError(
             f"{path}: was trained with features of {results.shown(saved['features'])}, but here are the weights "

@@ -271,13 +271,23 @@ def minibatches(lengths, batch_size, pool, rng):
     return [batches[k] for k in rng.permutation(len(batches))]
 
 
+def best_epoch(history, latest=None):
+    """The index of the epoch with the highest validation BLEU-4, among equals BLEU-1, the first of them.
+
+    history: dict of lists, latest: the figures of one more epoch.
+    """
+    pairs = list(zip(history.get("bleu4", ()), history.get("bleu1", ()), strict=True))
+    pairs += [(latest["bleu4"], latest["bleu1"])] if latest else []
+    return pairs.index(max(pairs))
+
+
 def train_model(learner, data, recipe, seed=0, checkpoint=None, label="training", validate=None):
     """Trains on data's training captions.
 
     learner: a NumpyLearner or TorchLearner. data: a data.captions.CaptionSet with its features. seed: epoch e draws its
     random numbers from (seed, e). checkpoint: a data.results.Checkpoint; training goes on from what it holds and is
     saved there after every recipe.save_every epochs. validate(model): the figures of an epoch, a dict of numbers, of
-    which "bleu4" chooses the best epoch.
+    which "bleu4" and, where that is equal, "bleu1" choose the best epoch.
 
     Returns (params, history): the parameters of the best epoch, the first of equals, or of the last epoch where there
     is no `validate`; and a dict of lists: step_loss, one number a step, and one an epoch: train_loss (the mean over its
@@ -313,7 +323,7 @@ def train_model(learner, data, recipe, seed=0, checkpoint=None, label="training"
             figures = validate(model) if validate else {}
             history["step_loss"] += [loss for loss, _ in losses]
             history["train_loss"].append(sum(loss * count for loss, count in losses) / len(words))
-            if not validate or figures["bleu4"] > max(history.get("bleu4", [-1])):
+            if not validate or best_epoch(history, figures) == epoch:
                 best = {name: value.copy() for name, value in model.params.items()}
             figures["seconds"] = time.perf_counter() - started
             for name, value in figures.items():
@@ -516,7 +526,7 @@ def train_full(args):
         for cell, recipe in recipes.items():
             model, history = train_cell(cell, data, recipe, args, run, lambda m: validation(m, data, args))
             models[cell], histories[cell] = model, history
-            best = int(np.argmax(history["bleu4"]))
+            best = best_epoch(history)
             print(f"{NAMES[cell]}: best validation BLEU-4 {100 * history['bleu4'][best]:.1f} in epoch {best + 1}")
             save_model(run, cell, model, data)
         report_full(run, models, histories, data, args)
@@ -548,7 +558,7 @@ def report_full(run, models, histories, data, args):
     metrics, rows, lines = {}, [], []
     for cell, model in models.items():
         metrics[cell] = {
-            "best_epoch": int(np.argmax(histories[cell]["bleu4"])) + 1,
+            "best_epoch": best_epoch(histories[cell]) + 1,
             "unigram_bleu_val": evaluate_model(model, data, "val", seed=args.seed),
             "parameters": sum(w.size for w in model.params.values()),
             "history": histories[cell],

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import io
+import itertools
 import json
 import re
 from collections import Counter
@@ -71,11 +72,15 @@ class CaptionSet:
     @property
     def fingerprint(self):
         """Changes when a caption, a word of the vocabulary, a photo or what its features are made by changes."""
-        numbers = [hashlib.sha256(self.captions[split].tobytes()).hexdigest() for split in SPLITS]
-        idxs = [hashlib.sha256(self.image_idxs[split].tobytes()).hexdigest() for split in SPLITS]
-        return fingerprint(
-            self.idx_to_word, numbers, idxs, self.references["val"], self.references["test"], self.source.id
-        )
+        arrays = [part[split] for part in (self.captions, self.image_idxs) for split in self.captions]
+        numbers = [hashlib.sha256(array.tobytes()).hexdigest() for array in arrays]
+        photos = [
+            sha256(picture) if isinstance(picture, Path) else picture
+            for pictures in self.pictures.values()
+            for picture in pictures
+        ]
+        references = [self.references[split] for split in self.captions if split != "train"]
+        return fingerprint(self.idx_to_word, numbers, references, photos, self.source.id)
 
     def load_features(self):
         """Reads or computes the features of every photo, and scales them; they take photos x D x 4 bytes."""
@@ -177,8 +182,6 @@ def read_flickr8k(folder, name, real, args, cache, device):
 
 def read_own(photos, file, args, cache, device):
     """A folder of photos and a captions file; of the photos by name each tenth validates, the one before it tests."""
-    if not photos.is_dir():
-        raise DataError(f"{photos}: no such folder; --photos takes a folder of photos")
     texts = read_captions(file, photos)
     names = sorted(texts)
     if len(names) < 10:
@@ -195,8 +198,10 @@ def read_captions(file, photos):
 
     Raises DataError, naming the line, where one is no such line, names no photo in the folder `photos`, or has no word.
     """
+    if not photos.is_dir():
+        raise DataError(f"{photos}: no such folder; it should hold the photos that {file.name} names")
     with user_errors(photos):
-        there = {path.name for path in photos.iterdir()} if photos.is_dir() else set()
+        there = {path.name for path in photos.iterdir()}
     texts = {}
     for number, line in _lines(file):
         photo, tab, caption = line.partition("\t")
@@ -237,13 +242,13 @@ def _lines(file):
     if not file.is_file():
         raise DataError(f"{file}: no such file")
     with user_errors(file):
-        content = file.read_bytes()
+        content = file.read_bytes().replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     try:
-        lines = content.decode("utf-8-sig").splitlines()
+        lines = content.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
-        number = content[: error.start].count(b"\n") + 1
+        number = error.object[: error.start].count(b"\n") + 1
         raise DataError(f"{file}, line {number}: is not UTF-8 text; save the file as UTF-8") from None
-    return [(number, line.strip(" \r")) for number, line in enumerate(lines, 1) if line.strip()]
+    return [(number, line.strip(" ")) for number, line in enumerate(lines, 1) if line.strip()]
 
 
 def _photo_set(name, real, texts, lists, folder, args, cache, device):
@@ -273,7 +278,7 @@ def _photo_set(name, real, texts, lists, folder, args, cache, device):
 
 def tokenize(text):
     """The words of a sentence: lower case, punctuation dropped, `'s` a word of its own, hyphens kept inside words."""
-    return re.findall(r"'s\b|[^\W_]+(?:['-](?!s\b)[^\W_]+)*", text.lower())
+    return re.findall(r"'s\b|\w+(?:['-](?!s\b)\w+)*", text.lower().replace("_", " "))
 
 
 def encode(captions, word_to_idx):
@@ -335,7 +340,8 @@ class PhotoFeatures:
     def __init__(self, paths, pretrained, cache, device):
         self.paths, self.pretrained, self.cache, self.device = paths, pretrained, Path(cache), device
         self.name, self.arch, self.builtin = pretrained.name, pretrained.arch, pretrained.builtin
-        self.id = fingerprint(pretrained.fingerprint, EXTRACTION)
+        smaller = [pretrained.image_size] * pretrained.builtin  # the built-in weights see photos of another size
+        self.id = fingerprint(pretrained.fingerprint, EXTRACTION, *smaller)
         self.extractor = None
 
     def read(self, split, photos):
@@ -352,22 +358,21 @@ class PhotoFeatures:
         if kept is not None:
             bar.update(len(paths))
             return kept
-        features = self.compute([open_photo(path) for path in paths], bar)
+        features = self.compute(map(open_photo, paths), bar)
         buffer = io.BytesIO()
         np.save(buffer, features, allow_pickle=False)
         write_bytes(file, buffer.getbuffer())
         return features
 
     def compute(self, images, bar=None):
-        """The features (N, D) float32 of N photos, as `open_photo` gives them."""
+        """The features (N, D) float32 of N photos, as `open_photo` gives them; it holds one of them at a time."""
         if self.extractor is None:
             self.extractor = Extractor(self.pretrained).to(self.device, memory_format=torch.channels_last)
         prepare = whole_photo(self.pretrained.image_size)
-        parts = []
-        for k in range(0, len(images), BATCH):
-            batch = torch.stack([prepare(image) for image in images[k : k + BATCH]])
+        prepared, parts = map(prepare, images), []
+        while batch := list(itertools.islice(prepared, BATCH)):
             with torch.inference_mode():
-                features = self.extractor(batch.to(self.device, memory_format=torch.channels_last))
+                features = self.extractor(torch.stack(batch).to(self.device, memory_format=torch.channels_last))
             parts.append(features.float().cpu().numpy())
             if bar is not None:
                 bar.update(len(batch))
@@ -378,10 +383,10 @@ def _load_array(file, rows):
     """The features that a cache file holds, or None where it is not there or is broken."""
     try:
         features = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        fits = features.ndim == 2 and len(features) == rows and features.dtype == np.float32
+        return features if fits and np.isfinite(features).all() else None
+    except Exception:  # numpy raises whatever broken bytes lead it to
         return None
-    fits = features.ndim == 2 and len(features) == rows and features.dtype == np.float32 and np.isfinite(features).all()
-    return features if fits else None
 
 
 # ---- the h5 files of Stanford's course cs231n
@@ -404,11 +409,11 @@ def read_coco(folder, which):
             raise DataError(
                 f"{file}: {len(rows)} {name}_captions, but {len(idxs)} {name}_image_idxs; get the file again"
             )
-        if rows.size == 0:
-            raise DataError(f"{file}: {name}_captions is empty; get the file again")
         if rows.min() < 0 or rows.max() >= len(vocabulary):
             bad = rows.min() if rows.min() < 0 else rows.max()
             raise DataError(f"{file}: {name}_captions holds word {bad}, the vocabulary has {len(vocabulary)} words")
+        if not ((rows[:, 0] == START) & (rows[:, 1:] != NULL).any(axis=1)).all():
+            raise DataError(f"{file}: {name}_captions has one that is not <START> and words; get the file again")
         with _h5(h5) as content:
             shape, kind = _h5_set(h5, content, "features", 2).shape, content["features"].dtype.kind
         if kind != "f":
@@ -451,7 +456,7 @@ class StoredFeatures:
 
     def __init__(self, sources, name):
         self.sources, self.name = sources, name
-        self.id = fingerprint(name, [(file.name, file.stat().st_size) for file, _ in sources.values()])
+        self.id = fingerprint(name, [sha256(file) for file in sorted({file for file, _ in sources.values()})])
 
     def read(self, split, photos):
         """The features of these photos of a split. Raises DataError on a file that breaks off or is not finite."""
@@ -475,7 +480,7 @@ def _h5(file):
     try:
         with h5py.File(file, "r") as content:
             yield content
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, MemoryError) as error:
         reason = (str(error).splitlines() or [""])[0]
         raise DataError(f"{file}: cut short or no h5 file ({shown(reason, 100)}); get it again") from None
 
@@ -487,6 +492,8 @@ def _h5_set(file, content, name, axes):
         raise DataError(f"{file}: has no data set {name!r}; get the file again")
     if found.ndim != axes:
         raise DataError(f"{file}: {name} has the shape {found.shape}, expected {axes} axes; get the file again")
+    if not found.size:
+        raise DataError(f"{file}: {name} is empty; get the file again")
     return found
 
 

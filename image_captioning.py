@@ -671,6 +671,8 @@ def load_model(path):
             raise ValueError
         if words[:4] != list(captions.SPECIAL) or not all(np.isfinite(value).all() for value in params.values()):
             raise ValueError
+        if saved["arch"] not in (None, *weights.classifiers()):
+            raise ValueError
         (D, H), W = params["W_proj"].shape, params["W_embed"].shape[1]
         model = CaptioningRNN({word: k for k, word in enumerate(words)}, D, W, H, saved["cell"])
         if saved["mean"].shape != (D,) or not saved["mean"].isfinite().all() or not saved["spread"] > 0:
@@ -712,11 +714,15 @@ def parse_args(argv=None):
         help="passes over the training captions (default: 50; with --full 12 for the RNN, 18 for the LSTM)",
     )
     add("--batch-size", type=count, help="captions a step (default: 25; with --full 100)")
-    add("--lr", type=results.at_least(0, float, below=1e6), help="learning rate at first")
-    add("--hidden", type=count, help="size of the hidden state (default: 512)")
+    add(
+        "--lr",
+        type=results.at_least(0, float, below=1e6),
+        help="learning rate at first (default: 0.005; with --full 0.001 for the RNN, 0.002 for the LSTM)",
+    )
+    add("--hidden", type=results.at_least(1, below=2**14), help="size of the hidden state (default: 512)")
     add("--dropout", type=results.at_least(0, float, below=1), help="share dropped (default: 0; with --full 0.5)")
     add("--small", type=count, default=50, metavar="COUNT", help="captions to learn by heart without --full")
-    add("--beam-width", type=count, default=5, help="captions that the search keeps open")
+    add("--beam-width", type=results.at_least(1, below=1001), default=5, help="captions that the search keeps open")
     add("--set", choices=("flickr8k", "coco"), help="which real set, where DIR holds both (default: flickr8k)")
     add(
         "--coco-features",

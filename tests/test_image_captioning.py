@@ -807,8 +807,8 @@ def test_the_built_in_scenes_are_trained_on_and_said_to_be_drawn(tmp_path, monke
 
 COMMON = ["--data", "--results", "--device", "--seed", "--epochs", "--resume", "--quick"]
 OWN = [
-    *("--full", "--cells", "--backend", "--batch-size", "--lr", "--hidden", "--small", "--beam-width", "--set"),
-    *("--coco-features", "--photos", "--captions", "--min-count", "--arch", "--caption", "--model"),
+    *("--full", "--cells", "--backend", "--batch-size", "--lr", "--hidden", "--dropout", "--small", "--beam-width"),
+    *("--set", "--coco-features", "--photos", "--captions", "--min-count", "--arch", "--caption", "--model"),
 ]
 WITHOUT_DEFAULT = {"--resume", "--quick", "--full", "--photos", "--captions", "--caption"}
 
@@ -1093,7 +1093,8 @@ def test_resume_of_a_finished_run_prints_its_table_and_changes_nothing(flags, fi
     "changed, name",
     [(["--seed", 1], "seed"), (["--epochs", 4], "rnn_epochs"), (["--lr", 0.1], "rnn_lr"),
      (["--hidden", 8], "rnn_hidden"), (["--batch-size", 5], "rnn_batch_size"), (["--backend", "torch"], "backend"),
-     (["--beam-width", 3], "beam_width"), (["--small", 5], "captions"), (["--min-count", 7], "fingerprint")],
+     (["--beam-width", 3], "beam_width"), (["--small", 5], "captions"), (["--dropout", 0.2], "rnn_dropout"),
+     (["--min-count", 7], "fingerprint")],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
 def test_resume_with_another_setting_is_refused_in_one_line_that_names_it(flags, finished, command, changed, name):
@@ -1217,6 +1218,7 @@ for _flag, _values in {
     "--epochs": ["0", "-1", "x", "1.5", "", "nan"],
     "--batch-size": ["0", "-1", "x"],
     "--lr": ["nan", "inf", "-1", "x", "1e9"],
+    "--dropout": ["1", "-0.1", "nan", "x"],
     "--hidden": ["0", "-3", "x", "2147483647"],
     "--small": ["0", "-1"],
     "--beam-width": ["0", "-1", "x", "2147483647"],

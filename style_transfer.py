@@ -213,7 +213,8 @@ def style_transfer(
     steps: with the handout's 200 the learning rate is 3.0, from step 180 on 0.1, and the normalized pixels are clamped
     to ±1.5 before each of the steps 0 to 189; another number moves these marks in proportion.
     network: a SqueezeNet (default: with the weights that `data.weights` finds).
-    checkpoint: a data.results.Checkpoint; the work goes on from what it holds and is saved there every SAVE_EVERY steps.
+    checkpoint: a data.results.Checkpoint; the work goes on from what it holds and is saved there every SAVE_EVERY
+    steps.
     show: called as show(step, picture) with the picture after 5, 25, 50 and 90% of the steps.
     label: what the progress bar calls it.
 
@@ -247,7 +248,8 @@ def style_transfer(
             if {key: len(values) for key, values in history.items()} != dict.fromkeys(history, len(history["seconds"])):
                 raise ValueError
             for step, pixels in pictures.items():
-                show and show(step, Image.fromarray(pixels.numpy()))
+                if show:
+                    show(step, Image.fromarray(pixels.numpy()))
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError):
             raise DataError(f"{checkpoint.path}: does not fit; leave out --resume to start anew") from None
 
@@ -263,7 +265,8 @@ def style_transfer(
             if step in shown_after:
                 picture = to_picture(image)
                 pictures[step] = torch.from_numpy(np.array(picture))
-                show and show(step, picture)
+                if show:
+                    show(step, picture)
             optimizer.param_groups[0]["lr"] = FAST if step < slow_from else SLOW
             note(history, take_step(image, optimizer, losses), bar)
             history["seconds"].append(time.perf_counter() - started)
@@ -323,7 +326,8 @@ def check_setting(
             extract_features(torch.empty(1, 3, *sizes[-1][::-1], device="meta"), shapes_alone)
         except RuntimeError:
             raise DataError(
-                f"{flag} {size}: {sizes[-1][0]} x {sizes[-1][1]} pixels are too few for layer {last}; give a larger size"
+                f"{flag} {size}: {sizes[-1][0]} x {sizes[-1][1]} pixels are too few for layer {last}; "
+                "give a larger size"
             ) from None
     return layers, sizes
 
@@ -341,19 +345,18 @@ def plot_curves(history, slow_from, title):
         axes.plot(history[key], color=color, label=label, linewidth=2.2 if key == "total" else 1.3)
     axes.axvline(slow_from, color="grey", linestyle=":", label=f"learning rate falls from {FAST:g} to {SLOW:g}")
     axes.set(xlabel="steps of Adam", ylabel="loss (weighted, logarithmic scale)", yscale="log")
+    axes.yaxis.set_major_formatter("{x:.0e}")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     return figure
 
 
 def plot_sheet(rows, title):
-    """A row a picture: content, style, what it looked like on the way, and the result. rows: lists of (name, image)."""
-    columns = max(map(len, rows))
-    figure = results.new_figure(2.6 * columns, 2.5 * len(rows) + 0.4)
+    """Pictures in rows under a title. rows: lists, all of one length, of (name, image)."""
+    figure = results.new_figure(2.6 * len(rows[0]), 2.3 * len(rows) + 0.5)
     figure.suptitle(title, wrap=True)
-    for axes, (name, picture) in zip(
-        figure.subplots(len(rows), columns, squeeze=False).flat, sum(rows, []), strict=True
-    ):
-        axes.imshow(picture, interpolation="antialiased")
+    panels = figure.subplots(len(rows), len(rows[0]), squeeze=False).flat
+    for axes, (name, picture) in zip(panels, sum(rows, []), strict=True):
+        axes.imshow(picture)
         axes.grid(False)
         axes.set(xticks=[], yticks=[])
         axes.set_title(name, fontsize=9)
@@ -427,7 +430,7 @@ def paint(args):
     with results.Run("style_transfer", args, data, pretrained.name, settings) as run:
         if run.finished:
             return results.show_results(run.finished, run.folder)
-        rows, sheet, metrics = [], [], {}
+        rows, sheet, ways, metrics = [], [], [], {}
         for name, job in jobs.items():
             picture, history, on_the_way = paint_job(run, args, name, job, network, device)
             run.seconds[name] = sum(history.pop("seconds"))
@@ -436,45 +439,53 @@ def paint(args):
             metrics[name] |= {"history": {key: list(map(rounded, values)) for key, values in history.items()}}
             ends = history["total"][0], *(history[key][-1] for key in ("total", *TERMS))
             rows.append([job.title, f"{picture.width} x {picture.height}", *map(figures, ends)])
-            sheet.append(
-                [(f"content: {job.names[0]}", job.content), (f"style: {job.names[1]}", job.style)]
-                + [(f"after {step} steps", image) for step, image in on_the_way.items()]
-                + [(f"result, after {args.steps} steps", picture)]
+            content, style = job.names
+            sheet.append([(content, job.content), (style, job.style), (f"after {args.steps} steps", picture)])
+            ways.append(
+                [(f"after {step} steps", image) for step, image in [*on_the_way.items(), (args.steps, picture)]]
             )
-            print(f"{job.title}: total loss {figures(history['total'][0])}, after {args.steps} steps {rows[-1][3]}")
+            print(f"{job.title}: total loss {rows[-1][2]}, after {args.steps} steps {rows[-1][3]}")
         run.figure(
-            plot_sheet(sheet, f"Content, style and result · {data}; {ARCH}"),
+            plot_sheet(sheet, f"Content, style and result \u00b7 {data}; {ARCH}"),
             "sheet.png",
             "Content, style, result",
-            "A row a picture. The result should show the content's things with the style's colours, strokes and shapes.",
+            "A row a picture. The result should show the content's things in the style's colours and strokes.",
+        )
+        run.figure(
+            plot_sheet(ways, f"On the way \u00b7 {data}; {ARCH}"),
+            "on_the_way.png",
+            "On the way",
+            "The first steps are far too large and leave noise, out of which the strokes come.",
         )
         run.finish(metrics, ["picture", "pixels", "total at the start", "total in the end", *TERMS], rows)
 
 
 def paint_job(run, args, name, job, network, device):
-    """`style_transfer` of one job, its files saved in the run's folder. Returns also the pictures on the way by step."""
+    """`style_transfer` of one job; saves its files in the run's folder.
+
+    Returns (picture, history, on_the_way), the last a dict of the pictures on the way by their steps.
+    """
     on_the_way = {}
 
-    def save(step, picture, file, title, caption):
+    def save(picture, file, title, caption):
         picture = keep_colors(picture, job.content) if args.keep_colors else picture
         run.picture(picture, file, title, caption)
         return picture
 
     def show(step, picture):
-        on_the_way[step] = save(
-            step, picture, f"{name}-after_{step:03d}.png", f"{job.title}, after {step} steps", "A picture on the way."
-        )  # fmt: skip
+        title = f"{job.title}, after {step} steps"
+        on_the_way[step] = save(picture, f"{name}-after_{step:03d}.png", title, "A picture on the way.")
 
     picture, history = style_transfer(
         job.content, job.style, **job.setting, init_random=args.init == "noise", steps=args.steps, network=network,
         device=device, seed=args.seed, checkpoint=run.checkpoint(name), show=show, label=name,
     )  # fmt: skip
-    picture = save(args.steps, picture, f"{name}.png", job.title, "The result, at full quality.")
+    picture = save(picture, f"{name}.png", job.title, "The result, at full quality.")
     run.figure(
-        plot_curves(history, args.steps * 9 // 10, f"Losses of {job.title} · {run.saved['data']}; {ARCH}"),
+        plot_curves(history, args.steps * 9 // 10, f"{job.title}\n{run.saved['data']}; {ARCH}"),
         f"{name}-curves.png",
         f"Learning curve, {job.title}",
-        "The style loss falls by orders of magnitude while the content loss grows to its compromise with it.",
+        "After a wild start the style loss falls by orders of magnitude, and the content loss settles.",
     )
     return picture, history, on_the_way
 
@@ -498,9 +509,7 @@ def parse_args(argv=None):
     results.add_seed_flag(parser)
     parser.add_argument("--steps", type=count, help=f"steps of Adam (default: {STEPS}; {QUICK_STEPS} with --quick)")
     parser.add_argument("--content", metavar="FILE", help="your own picture to paint anew (default: the set's)")
-    parser.add_argument(
-        "--style", metavar="FILE", help="your own picture whose style to take (default: the set's three)"
-    )
+    parser.add_argument("--style", metavar="FILE", help="your own picture for the style (default: the set's three)")
     parser.add_argument(
         "--preset", choices=PRESETS, help="paint this one of the handout's three only; with --style: use its numbers "
         f"(default: all three; with --style {OWN_PRESET})",
@@ -512,9 +521,7 @@ def parse_args(argv=None):
         help=f"the result's shorter side in pixels (default: the preset's; {QUICK_SIZE} with --quick)",
     )  # fmt: skip
     parser.add_argument("--style-size", metavar="N", type=count, help=f"the style's shorter side in pixels{own}")
-    parser.add_argument(
-        "--content-layer", metavar="L", type=layer, help=f"module of SqueezeNet's features, 0 to 12{own}"
-    )
+    parser.add_argument("--content-layer", metavar="L", type=layer, help=f"module of the features, 0 to 12{own}")
     parser.add_argument("--content-weight", metavar="W", type=weight, help=f"weight of the content loss{own}")
     parser.add_argument("--style-layers", metavar="L", nargs="+", type=layer, help=f"modules for the style loss{own}")
     parser.add_argument("--style-weights", metavar="W", nargs="+", type=weight, help=f"a weight for each of them{own}")

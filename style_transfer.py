@@ -370,18 +370,21 @@ def plot_sheet(rows, title):
 
 @dataclass(frozen=True)
 class Job:
-    """A picture to paint: what plots call it, its content and style as RGB images, and the table's numbers."""
+    """A picture to paint.
 
-    title: str
+    names: what plots call the content and the style. setting: the numbers that `style_transfer` takes. fingerprint:
+    changes with the two files.
+    """
+
+    names: tuple
     content: Image.Image
     style: Image.Image
     setting: dict
     fingerprint: str
 
     @property
-    def names(self):
-        """What plots call the content and the style."""
-        return self.title.split(" in the style of ")
+    def title(self):
+        return " in the style of ".join(self.names)
 
 
 def plan(args):
@@ -396,17 +399,19 @@ def plan(args):
     jobs = {}
     for preset in presets:
         paths = args.content or pictures.content, args.style or pictures.styles[preset]
-        names = [results.shown(Path(path).name if own else Path(path).stem, 60)
-                 for path, own in zip(paths, (args.content, args.style), strict=True)]  # fmt: skip
+        names = (
+            results.shown(Path(args.content).name, 60) if args.content else pictures.content.stem,
+            results.shown(Path(args.style).name, 60) if args.style else pictures.styles[preset].stem,
+        )
         given = {key: getattr(args, key) for key in PRESETS[preset]}
         setting = PRESETS[preset] | {key: value for key, value in given.items() if value is not None}
         content, style = map(insects.open_photo, paths)
         jobs["stylized" if args.style else names[1]] = Job(
-            " in the style of ".join(names), content, style, setting, fingerprint(*map(sha256, paths))
-        )
+            names, content, style, setting, fingerprint(*map(sha256, paths))
+        )  # fmt: skip
     if args.content or args.style:
-        first = next(iter(jobs.values()))
-        return jobs, f"{first.names[0]} in the style of {', '.join(job.names[1] for job in jobs.values())}", False
+        of_all = ", ".join(job.names[1] for job in jobs.values())
+        return jobs, f"{names[0]} in the style of {of_all}", False
     return jobs, pictures.name, not pictures.real
 
 

@@ -1,4 +1,4 @@
-"""style_transfer.py: the losses are their formulas, a step stays linear, a kill loses nothing, bad input is one line."""
+"""style_transfer.py: losses are their formulas, a step stays linear, a kill loses nothing, bad input is one line."""
 
 import contextlib
 import io
@@ -117,7 +117,7 @@ LAYOUTS = {
 @pytest.mark.parametrize("dtype, rtol", [(torch.float32, 1e-5), (torch.float64, 1e-12)])
 def test_the_gram_matrix_and_its_gradient_are_autograds_own_in_any_layout(layout, dtype, rtol):
     start = tensor(2, 5, 4, 3).to(dtype)
-    ours = LAYOUTS[layout](start).requires_grad_()
+    ours = LAYOUTS[layout](start).detach().requires_grad_()
     plain = start.clone().requires_grad_()
     weight = tensor(2, 5, 5, seed=1).to(dtype)  # not symmetric
     gram, rows = st.gram_matrix(ours), plain.flatten(2)
@@ -175,7 +175,7 @@ class Largest(TorchDispatchMode):
 @pytest.mark.parametrize("shape", [(1, 64, 20, 30), (2, 128, 6, 5)])
 @pytest.mark.parametrize("layout", ["contiguous", "channels-last"])
 def test_no_tensor_of_the_gram_matrix_or_its_gradient_is_larger_than_the_features_or_the_matrix(shape, layout):
-    features = LAYOUTS[layout](tensor(*shape)).requires_grad_()
+    features = LAYOUTS[layout](tensor(*shape)).detach().requires_grad_()
     with Largest() as largest:
         st.gram_matrix(features).square().sum().backward()
     N, C, H, W = shape
@@ -971,7 +971,9 @@ BAD |= {
     "a set without its content": lambda world: world.set(lambda data: removed(data / "styles" / "tubingen.jpg")),
     "a set without a style": lambda world: world.set(lambda data: removed(data / "styles" / "the_scream.jpg")),
     "a set with a broken style": lambda world: world.set(lambda data: cut(data / "styles" / "starry_night.jpg")),
-    "weights cut short": lambda world: (world.run("--data", world.data), cut(world.data / "weights" / f"{st.ARCH}.pth")),
+    "weights cut short": lambda world: (
+        world.run("--data", world.data), cut(world.data / "weights" / f"{st.ARCH}.pth")
+    ),
     "weights that are a pickle": lambda world: world.weights(pickle.dumps(Bomb(world.mark))),
     "weights that are an empty file": lambda world: world.weights(b""),
     "weights of another architecture": lambda world: world.weights(random_state("shufflenet_v2_x0_5")),

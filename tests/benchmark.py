@@ -355,9 +355,7 @@ def style(pairs, threads):
     print(f"network alone, as torchvision's    {alone_contiguous:7.1f} ms   ratio {step / alone_contiguous:.2f}")
     print(f"two products a Gram matrix, alone  {floor:7.1f} ms   so no less than {1 + floor / alone:.2f} of the first")
     small, large = kept(192, 256), kept(384, 512)
-    print(
-        f"kept for the backward pass: {small:.1f} MB; of four times the pixels {large:.1f} MB, {large / small:.2f} times"
-    )
+    print(f"kept for backward: {small:.1f} MB; four times the pixels: {large:.1f} MB, ratio {large / small:.2f}")
 
 
 # ---- the command ----

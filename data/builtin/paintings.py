@@ -154,7 +154,7 @@ def reflection(rng, image, shore):
 def draw_mosaic(rng, side=SIDE):
     """Tiles of coloured stone in dark grout, laid in rings of gold, red, turquoise and blue around two suns."""
     stones = np.array(((232, 184, 60), (196, 50, 38), (40, 160, 150), (30, 64, 140), (242, 232, 204)), np.float32)
-    cells, large = 30, side * OVERSAMPLE
+    cells, large = 24, side * OVERSAMPLE
     size = large / cells
     corners = np.indices((cells + 2, cells + 2)).transpose(1, 2, 0) - 1  # one more than is seen on each side
     middles = (corners + rng.uniform(0.18, 0.82, corners.shape)) * size  # (y, x) of each tile
@@ -199,17 +199,17 @@ def draw_lines(rng, side=SIDE):
             flow += pull * turn * np.stack([-away[:, 1], away[:, 0]], 1) / 0.15
         return flow / np.linalg.norm(flow, axis=1, keepdims=True)
 
-    starts = rng.uniform(-0.05, 1.05, (2600, 2))
+    starts = rng.uniform(-0.05, 1.05, (1100, 2))
     path = [starts]
     for _ in range(26):
-        path.append(path[-1] + 0.006 * heading(path[-1]))
+        path.append(path[-1] + 0.009 * heading(path[-1]))
     for line in np.stack(path[::2], 1):
         column, row = (line[6].clip(0, 0.999) * large).astype(int)
         near_eye = np.exp(-((np.linalg.norm(eyes[:, :2] - line[6], axis=1).min() / 0.09) ** 2))
         level = 0.75 * tone[row, column] + 0.55 * near_eye + rng.normal(0, 0.12)
         color = vary(rng, palette[int(np.clip(level * 5 - 0.4, 0, 4))], 7)
-        pen.line(line, 0.013, (14, 20, 50))
-        pen.line(line, 0.009, color)
+        pen.line(line, 0.028, (14, 20, 50))
+        pen.line(line, 0.019, color)
     return image.resize((side, side), Image.Resampling.BOX)
 
 
@@ -219,8 +219,8 @@ def draw_strokes(rng, side=SIDE):
     palette = ((238, 122, 42), (226, 84, 92), (246, 196, 96), (120, 60, 118), (132, 140, 52), (250, 224, 190))
     image = Image.new("RGB", (large, large), palette[0])
     hue, turn = smooth_noise(rng, large, 7), smooth_noise(rng, large, 4)
-    for long in (0.06, 0.045, 0.03):
-        for x, y in rng.uniform(0, 1, (round(2.2 / long**2), 2)):
+    for long in (0.13, 0.1, 0.07):
+        for x, y in rng.uniform(0, 1, (round(2.6 / long**2), 2)):
             row, column = int(y * large), int(x * large)
             color = vary(rng, palette[int((hue[row, column] * 9 + rng.normal(0, 0.45)) % len(palette))], 10)
             pen = Pen(image, (x * large, y * large), long * large, 7 * turn[row, column] + rng.normal(0, 0.25))

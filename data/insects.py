@@ -120,7 +120,7 @@ def open_photo(path):
     Raises DataError, naming the file, where it is missing, broken, cut short, or so large that it may be an attack.
     """
     if Path(path).exists() and not Path(path).is_file():
-        raise DataError(f"{path}: is a folder or the like, not a photo")
+        raise DataError(f"{path}: is a folder or the like, not a picture")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of an odd EXIF block: it is not needed
@@ -139,11 +139,11 @@ def open_photo(path):
                     upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
                 return upright.convert("RGB")
     except FileNotFoundError:
-        raise DataError(f"{path}: no such photo") from None
+        raise DataError(f"{path}: no such picture") from None
     except Image.UnidentifiedImageError:
         raise DataError(f"{path}: not a picture that Pillow can read; replace or remove it") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise DataError(f"{path}: has too many pixels to be a photo; shrink or remove it") from None
+        raise DataError(f"{path}: has too many pixels; shrink or remove it") from None
     except Exception as error:  # Pillow's readers raise whatever broken bytes lead them to
         raise DataError(
             f"{path}: broken or cut short ({error or type(error).__name__}); replace or remove it"

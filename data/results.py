@@ -316,6 +316,13 @@ class Run:
         save_figure(figure, self.folder / file)
         self.plots.append({"file": file, "title": title, "caption": caption})
 
+    def picture(self, image, file, title, caption):
+        """Saves a PIL image as a PNG, pixel by pixel, and notes it as `figure` does."""
+        buffer = io.BytesIO()
+        image.save(buffer, format="png")
+        write_bytes(self.folder / file, buffer.getbuffer())
+        self.plots.append({"file": file, "title": title, "caption": caption})
+
     def model(self, file, content):
         """Saves a trained model as `file`: its weights and what it takes to use them."""
         save_tensors(self.folder / file, content)

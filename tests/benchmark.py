@@ -342,9 +342,92 @@ def captioning(pairs, threads=None):
         print(f"beam search, width 3, 1,000 photos, 30 words each: {beam.ask(1000):.1f} s (bar 60)")
 
 
+# ---- style: a step of style transfer beside the network alone, the handout's layers and sizes, built-in weights ----
+
+
+def style(pairs, threads):
+    """A step of style_transfer.py over a bare forward + backward of the same truncated network on the same image."""
+    import torch
+
+    import style_transfer
+    from data import weights
+
+    if threads:
+        torch.set_num_threads(int(threads))
+    setting = {key: value for key, value in style_transfer.PRESETS["starry_night"].items() if "_size" not in key}
+    network = weights.load(style_transfer.ARCH, "builtin").network()
+    last, taps = max(setting["style_layers"]), setting["style_layers"]
+    plain_layers = network.features[: last + 1].eval().requires_grad_(False)  # as torchvision gives it: contiguous
+    layers = style_transfer.feature_layers(weights.load(style_transfer.ARCH, "builtin").network(), last)
+
+    def start(height, width, layout):
+        """A picture of soft blotches, to be painted."""
+        torch.manual_seed(0)
+        blotches = torch.nn.functional.interpolate(torch.randn(1, 3, 12, 16), (height, width), mode="bicubic")
+        return blotches.contiguous(memory_format=layout).requires_grad_()
+
+    def bare(layers, image):
+        def run():
+            image.grad = None
+            layers(image).sum().backward()
+
+        return run
+
+    def stepper(layers, image):
+        """The script's own step."""
+        losses = style_transfer.make_losses(layers, image.detach().flip(3), image.detach(), **setting)
+        optimizer = torch.optim.Adam([image], lr=1e-3)
+
+        def run():
+            with torch.no_grad():
+                image.clamp_(-style_transfer.LIMIT, style_transfer.LIMIT)
+            style_transfer.take_step(image, optimizer, losses)
+
+        return run
+
+    def products(layers, image):
+        """The floor: of the Gram matrices the two products a layer that no float32 formulation can do without."""
+        with torch.no_grad():
+            feats = [style_transfer.extract_features(image, layers)[layer].flatten(2) for layer in taps]
+
+        def run():
+            for F in feats:
+                torch.bmm(torch.bmm(F, F.mT), F)
+
+        return run
+
+    def kept(height, width):
+        """MB that a step keeps for its backward pass."""
+        image, storages = start(height, width, torch.channels_last), {}
+
+        def note(tensor):
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+            return tensor
+
+        losses = style_transfer.make_losses(layers, image.detach(), image.detach(), **setting)
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            terms = losses(image)
+        return len(terms) and sum(storage.nbytes() for storage in storages.values()) / 1e6
+
+    last_layout, first_layout = torch.channels_last, torch.contiguous_format
+    times = interleaved(
+        stepper(layers, start(192, 256, last_layout)), bare(layers, start(192, 256, last_layout)),
+        bare(plain_layers, start(192, 256, first_layout)), stepper(plain_layers, start(192, 256, first_layout)),
+        products(layers, start(192, 256, last_layout)), pairs=2 * pairs,
+    )  # fmt: skip
+    step, alone, alone_contiguous, step_contiguous, floor = (1e3 * value for value in times)
+    print(f"{torch.get_num_threads()} threads, PyTorch {torch.__version__}, {2 * pairs} interleaved rounds, medians")
+    print(f"step                               {step:7.1f} ms   (contiguous instead: {step_contiguous:.1f} ms)")
+    print(f"network alone, channels-last       {alone:7.1f} ms   ratio {step / alone:.2f}, bar 1.25")
+    print(f"network alone, as torchvision's    {alone_contiguous:7.1f} ms   ratio {step / alone_contiguous:.2f}")
+    print(f"two products a Gram matrix, alone  {floor:7.1f} ms   so no less than {1 + floor / alone:.2f} of the first")
+    small, large = kept(192, 256), kept(384, 512)
+    print(f"kept for backward: {small:.1f} MB; four times the pixels: {large:.1f} MB, ratio {large / small:.2f}")
+
+
 # ---- the command ----
 
-BENCHMARKS = {"layers": layers, "transfer": transfer, "captioning": captioning}
+BENCHMARKS = {"layers": layers, "transfer": transfer, "style": style, "captioning": captioning}
 
 
 def processor():

@@ -1,0 +1,1009 @@
+"""style_transfer.py: losses are their formulas, a step stays linear, a kill loses nothing, bad input is one line."""
+
+import contextlib
+import io
+import itertools
+import json
+import os
+import pickle
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import types
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import style_transfer as st
+from data import DataError, builtin, insects, styles, weights
+from data.builtin import paintings
+from data.results import Checkpoint, Run
+from tests.conftest import REPO, Bomb, python_environment, random_state, snapshot
+from tests.test_insects import NO_PHOTOS, png_of
+
+NO_SECONDS = {"seconds": None}
+
+
+def tensor(*shape, seed=0):
+    """Random numbers, float64."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+# ---- the losses against their formulas, number by number
+
+SHAPES = [(1, 3, 5, 7), (2, 3, 4, 3), (1, 4, 1, 6), (2, 2, 6, 1), (3, 5, 2, 2), (1, 1, 1, 1)]
+
+
+def loop_gram(features, normalize=True):
+    N, C, H, W = features.shape
+    gram = torch.zeros(N, C, C, dtype=torch.float64)
+    for n, i, j in itertools.product(range(N), range(C), range(C)):
+        for y, x in itertools.product(range(H), range(W)):
+            gram[n, i, j] += features[n, i, y, x] * features[n, j, y, x]
+    return gram / (H * W * C) if normalize else gram
+
+
+def close(value, expected):
+    torch.testing.assert_close(value, torch.as_tensor(expected, dtype=torch.float64), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_content_loss_is_its_formula(shape):
+    F, P = tensor(*shape), tensor(*shape, seed=1)
+    close(st.content_loss(0.7, F, P), 0.7 * sum((f - p) ** 2 for f, p in zip(F.flatten(), P.flatten(), strict=True)))
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_gram_matrix_is_its_formula(shape, normalize):
+    features = tensor(*shape)
+    close(st.gram_matrix(features, normalize), loop_gram(features, normalize))
+    assert st.gram_matrix(features).shape == (shape[0], shape[1], shape[1])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_style_loss_is_its_formula_over_the_layers_asked_for(shape):
+    feats = [tensor(*shape, seed=seed) for seed in range(3)]
+    targets = [loop_gram(tensor(1, *shape[1:], seed=seed)) for seed in (8, 9)]
+    expected = 0.0
+    for layer, target, weight in zip((0, 2), targets, (3.0, 0.2), strict=True):
+        expected += weight * sum((g - a) ** 2 for G in loop_gram(feats[layer])
+                                 for g, a in zip(G.flatten(), target.flatten(), strict=True))  # fmt: skip
+    close(st.style_loss(feats, [0, 2], targets, [3.0, 0.2]), expected)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 5, 7), (2, 3, 4, 3), (1, 3, 1, 6), (2, 3, 6, 1), (1, 3, 1, 1)])
+def test_the_total_variation_loss_is_its_formula(shape):
+    img, expected = tensor(*shape), 0.0
+    N, C, H, W = shape
+    for n, c, y, x in itertools.product(range(N), range(C), range(H), range(W)):
+        expected += (img[n, c, y, x + 1] - img[n, c, y, x]) ** 2 if x + 1 < W else 0.0
+        expected += (img[n, c, y + 1, x] - img[n, c, y, x]) ** 2 if y + 1 < H else 0.0
+    close(st.total_variation_loss(img, 0.3), 0.3 * expected)
+
+
+def of_features(shape):
+    """Each loss as a function of one tensor of that shape."""
+    P, A = tensor(*shape, seed=1), loop_gram(tensor(*shape, seed=2))
+    return {
+        "content": lambda F: st.content_loss(0.7, F, P),
+        "gram": lambda F: st.gram_matrix(F),
+        "style": lambda F: st.style_loss([F, F * F], [0, 1], [A, A], [0.5, 2.0]),
+        "total variation": lambda F: st.total_variation_loss(F, 0.3),
+    }
+
+
+@pytest.mark.parametrize("name", ["content", "gram", "style", "total variation"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_gradient_of_each_loss_is_the_numeric_one(shape, name):
+    assert torch.autograd.gradcheck(of_features(shape)[name], tensor(*shape).requires_grad_())
+
+
+LAYOUTS = {
+    "contiguous": lambda x: x.contiguous(),
+    "channels-last": lambda x: x.contiguous(memory_format=torch.channels_last),
+    "transposed": lambda x: x.transpose(2, 3).contiguous().transpose(2, 3),
+    "every second": lambda x: x.repeat_interleave(2, 3)[..., ::2],
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype, rtol", [(torch.float32, 1e-5), (torch.float64, 1e-12)])
+def test_the_gram_matrix_and_its_gradient_are_autograds_own_in_any_layout(layout, dtype, rtol):
+    start = tensor(2, 5, 4, 3).to(dtype)
+    ours = LAYOUTS[layout](start).detach().requires_grad_()
+    plain = start.clone().requires_grad_()
+    weight = tensor(2, 5, 5, seed=1).to(dtype)  # not symmetric
+    gram, rows = st.gram_matrix(ours), plain.flatten(2)
+    (gram * weight).sum().backward()
+    expected = rows @ rows.transpose(1, 2) / 60
+    (expected * weight).sum().backward()
+    assert gram.dtype == dtype
+    torch.testing.assert_close(gram, expected, rtol=rtol, atol=rtol)
+    torch.testing.assert_close(ours.grad, plain.grad, rtol=rtol, atol=rtol)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_losses_and_their_gradients_are_zero_where_current_equals_target(shape):
+    F = tensor(*shape).requires_grad_()
+    target = st.gram_matrix(F.detach())
+    for loss in (st.content_loss(5.0, F, F.detach()), st.style_loss([F], [0], [target], [5.0])):
+        [gradient] = torch.autograd.grad(loss, F)
+        assert loss == 0 and not gradient.any()
+    flat = torch.full(shape, 0.4, dtype=torch.float64, requires_grad=True)
+    [gradient] = torch.autograd.grad(st.total_variation_loss(flat, 5.0), flat)
+    assert not gradient.any()
+
+
+def test_no_style_layers_are_no_style_loss():
+    assert st.style_loss([tensor(1, 2, 3, 3)], [], [], []) == 0
+
+
+@pytest.mark.parametrize("layers, targets, weights_", [([0], 2, [1.0]), ([0, 0], 2, [1.0]), ([0], 1, [1.0, 2.0])])
+def test_lists_of_different_lengths_are_a_valueerror(layers, targets, weights_):
+    F = tensor(1, 2, 3, 3)
+    with pytest.raises(ValueError, match="must have one length"):
+        st.style_loss([F], layers, [st.gram_matrix(F)] * targets, weights_)
+
+
+def test_contents_of_different_shapes_are_a_valueerror_and_not_broadcast():
+    with pytest.raises(ValueError, match=r"one shape, got \(1, 2, 3, 3\) and \(1, 2, 3, 1\)"):
+        st.content_loss(1.0, tensor(1, 2, 3, 3), tensor(1, 2, 3, 1))
+
+
+class Largest(TorchDispatchMode):
+    """Notes the numbers in the largest tensor that any operation gives."""
+
+    def __init__(self):
+        super().__init__()
+        self.numel = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        for part in out if isinstance(out, (tuple, list)) else [out]:
+            if isinstance(part, torch.Tensor):
+                self.numel = max(self.numel, part.numel())
+        return out
+
+
+@pytest.mark.parametrize("shape", [(1, 64, 20, 30), (2, 128, 6, 5)])
+@pytest.mark.parametrize("layout", ["contiguous", "channels-last"])
+def test_no_tensor_of_the_gram_matrix_or_its_gradient_is_larger_than_the_features_or_the_matrix(shape, layout):
+    features = LAYOUTS[layout](tensor(*shape)).detach().requires_grad_()
+    with Largest() as largest:
+        st.gram_matrix(features).square().sum().backward()
+    N, C, H, W = shape
+    assert largest.numel == max(N * C * H * W, N * C * C)
+
+
+# ---- the network
+
+
+@pytest.fixture(scope="module")
+def network():
+    network = weights.build(st.ARCH, 10)
+    network.load_state_dict(random_state(st.ARCH))
+    return network.eval()
+
+
+def test_every_layers_features_are_the_networks_own_the_one_before_a_relu_too(network):
+    x, expected = torch.randn(2, 3, 40, 50), []
+    y = x.clone()
+    for module in network.features:
+        y = module(y.clone())
+        expected.append(y.clone())
+    feats = st.extract_features(x, st.feature_layers(network, 12))
+    assert len(feats) == 13 and (feats[0] < 0).any()
+    for ours, theirs in zip(feats, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_the_layers_end_at_the_last_one_that_is_needed_and_have_no_gradients(network):
+    layers = st.feature_layers(network, 4)
+    assert len(layers) == 5 and not any(parameter.requires_grad for parameter in layers.parameters())
+
+
+def test_the_targets_are_computed_once_and_each_evaluation_is_one_pass(network):
+    layers, passes = st.feature_layers(network, 7), []
+    layers[0].register_forward_hook(lambda *_: passes.append(1))
+    content, style = torch.randn(1, 3, 32, 40), torch.randn(1, 3, 36, 36)
+    losses = st.make_losses(layers, content, style, 3, 1.0, [1, 4], [1.0, 2.0], 0.5)
+    assert len(passes) == 2
+    for _ in range(3):
+        losses(content)
+    assert len(passes) == 5
+
+
+def test_the_content_has_no_content_loss_and_the_style_no_style_loss(network):
+    layers = st.feature_layers(network, 7)
+    content, style = torch.randn(1, 3, 32, 40), torch.randn(1, 3, 36, 36)
+    losses = st.make_losses(layers, content, style, 3, 1.0, [1, 4], [1.0, 2.0], 0.5)
+    assert losses(content)["content"] == 0 and losses(content)["style"] > 0
+    same = st.make_losses(layers, style, style, 3, 1.0, [1, 4], [1.0, 2.0], 0.5)(style)
+    assert same["content"] == 0 and same["style"] == 0 and same["tv"] > 0
+
+
+# ---- pictures
+
+
+def noise(width, height, seed=0):
+    """A picture of soft blotches."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    return Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def test_a_picture_that_is_not_resized_comes_back_as_it_was():
+    picture = noise(37, 23)
+    assert np.array_equal(st.to_picture(st.to_image(picture, picture.size)), picture)
+
+
+def test_what_is_darker_than_black_or_lighter_than_white_is_cut_off():
+    image = torch.tensor([-100.0, 100.0]).view(1, 1, 1, 2).expand(1, 3, 1, 2)
+    assert np.array_equal(st.to_picture(image), [[[0] * 3, [255] * 3]])
+
+
+@pytest.mark.parametrize("given, size, expected", [((40, 20), 10, (20, 10)), ((20, 40), 10, (10, 20)),
+                                                   ((1024, 768), 192, (256, 192)), ((9, 9), 30, (30, 30)),
+                                                   ((101, 1), 7, (707, 7))])  # fmt: skip
+def test_the_shorter_side_is_made_the_size_asked_for_and_the_shape_stays(given, size, expected):
+    assert st.fit_size(Image.new("RGB", given), size, "--size") == expected
+    assert st.to_image(Image.new("RGB", given), expected).shape == (1, 3, expected[1], expected[0])
+
+
+def test_keep_colors_takes_the_luminance_of_the_picture_and_the_colours_of_the_content():
+    picture, content = noise(30, 20, 1), Image.new("RGB", (60, 40), (90, 110, 150))
+    kept = st.keep_colors(picture, content)
+    luminance, blue, red = (np.asarray(kept.convert("YCbCr"), int)[..., k] for k in range(3))
+    wanted, _, _ = (np.asarray(picture.convert("YCbCr"), int)[..., k] for k in range(3))
+    middle = (wanted > 70) & (wanted < 200)  # elsewhere the colour does not fit into RGB
+    assert middle.any() and np.abs(luminance - wanted)[middle].max() <= 2
+    _, content_blue, content_red = content.convert("YCbCr").getpixel((0, 0))
+    assert np.abs(blue - content_blue)[middle].max() <= 2 and np.abs(red - content_red)[middle].max() <= 2
+
+
+# ---- the built-in pictures
+
+
+@pytest.mark.parametrize(
+    "name, draw", styles.DRAWINGS.values(), ids=lambda value: str(value) if str(value) == value else ""
+)
+def test_a_drawing_is_the_same_for_one_seed_and_another_for_another(name, draw):
+    first, again, other = (draw(np.random.default_rng(seed), 96) for seed in (1, 1, 2))
+    assert first.mode == "RGB" and min(first.size) == 96 and np.array_equal(first, again)
+    assert np.abs(np.asarray(first, int) - np.asarray(other, int)).mean() > 2
+
+
+def test_the_town_is_a_landscape_and_every_drawing_has_many_colours():
+    for name, draw in styles.DRAWINGS.values():
+        picture = draw(np.random.default_rng(0), 96)
+        assert picture.size == ((128, 96) if name == "town" else (96, 96))
+        assert len(set(picture.convert("P", palette=Image.Palette.ADAPTIVE, colors=64).tobytes())) > 20
+
+
+def test_the_three_styles_differ_more_from_one_another_than_from_themselves():
+    def colors(draw, seed):
+        """The shares of 64 colours."""
+        pixels = np.asarray(draw(np.random.default_rng(seed), 128)).reshape(-1, 3).astype(int) // 64
+        return np.bincount(pixels @ (16, 4, 1), minlength=64) / len(pixels)
+
+    draws = [paintings.draw_mosaic, paintings.draw_lines, paintings.draw_strokes]
+    shares = [[colors(draw, seed) for seed in (1, 2)] for draw in draws]
+    within = max(np.abs(a - b).sum() for a, b in shares)
+    for (first, _), (second, _) in itertools.combinations(shares, 2):
+        assert np.abs(first - second).sum() > 2 * within
+
+
+@pytest.fixture(scope="session")
+def small_drawings(tmp_path_factory):
+    """A cache with the built-in pictures at 64 pixels, at the place where the real ones would be."""
+    cache = tmp_path_factory.mktemp("results") / "cache"
+    folder = cache / f"builtin-styles-{builtin.version()}"
+    folder.mkdir(parents=True)
+    for k, (name, draw) in enumerate(styles.DRAWINGS.values()):
+        draw(np.random.default_rng(k), 64).save(folder / f"{name}.png")
+    return cache
+
+
+def test_drawings_that_are_in_the_cache_are_not_drawn_again(small_drawings):
+    found = styles.load("builtin", small_drawings)
+    assert (found.content.name, [path.stem for path in found.styles.values()]) == (
+        "town.png",
+        ["mosaic", "lines", "strokes"],
+    )
+    assert not found.real and "drawn" in found.name and list(found.styles) == list(st.PRESETS)
+    assert Image.open(found.content).size == (85, 64)
+
+
+def test_the_courses_pictures_are_taken_from_the_data_folder(hw2_data, tmp_path):
+    found = styles.load(hw2_data, tmp_path)
+    assert found.real and found.content == hw2_data / "styles" / "tubingen.jpg"
+    assert found.styles == {name: hw2_data / "styles" / f"{name}.jpg" for name in st.PRESETS}
+    assert not list(tmp_path.iterdir())
+
+
+# ---- style_transfer
+
+SETTING = dict(
+    image_size=40, style_size=36, content_layer=3, content_weight=0.05, style_layers=[1, 4, 6, 7],
+    style_weights=[200.0, 80.0, 12.0, 1.0], tv_weight=0.02,
+)  # fmt: skip
+
+
+def transfer(network, **changed):
+    return st.style_transfer(noise(60, 45), noise(50, 50, 1), **{**SETTING, "network": network, "steps": 20, **changed})
+
+
+def without_seconds(history):
+    return {key: values for key, values in history.items() if key != "seconds"}
+
+
+def plain_transfer(network, content, style, steps, image_size, style_size, content_layer, content_weight, style_layers,
+                   style_weights, tv_weight):  # fmt: skip
+    """The handout's recipe with autograd alone, contiguous, every layer; the total loss after each step."""
+    from torchvision import transforms
+
+    def to_input(picture, size):
+        steps = [transforms.Resize(size), transforms.ToTensor(), transforms.Normalize(weights.MEAN, weights.STD)]
+        return transforms.Compose(steps)(picture)[None]
+
+    def features(x):
+        return [x := module(x) for module in network.features]
+
+    def gram(F):
+        N, C, H, W = F.shape
+        return F.reshape(N, C, H * W) @ F.reshape(N, C, H * W).transpose(1, 2) / (C * H * W)
+
+    network.requires_grad_(False).to(memory_format=torch.contiguous_format)
+    content, style = to_input(content, image_size), to_input(style, style_size)
+    P, A = features(content)[content_layer].clone(), [gram(features(style)[layer]) for layer in style_layers]
+    x = content.clone().requires_grad_()
+    optimizer, totals = torch.optim.Adam([x], lr=3.0), []
+
+    def total():
+        F = features(x)
+        loss = content_weight * ((F[content_layer] - P) ** 2).sum()
+        for layer, target, weight in zip(style_layers, A, style_weights, strict=True):
+            loss = loss + weight * ((gram(F[layer]) - target) ** 2).sum()
+        rough = (x[..., 1:] - x[..., :-1]).pow(2).sum() + (x[..., 1:, :] - x[..., :-1, :]).pow(2).sum()
+        return loss + tv_weight * rough
+
+    for step in range(steps):
+        if step < 0.95 * steps:
+            x.data.clamp_(-1.5, 1.5)
+        if step == 0.9 * steps:
+            optimizer.param_groups[0]["lr"] = 0.1
+        optimizer.zero_grad()
+        loss = total()
+        loss.backward()
+        optimizer.step()
+        totals.append(loss.item())
+    return [*totals, total().item()]
+
+
+def test_the_losses_after_every_step_are_those_of_the_plain_formulation(network):
+    _, history = transfer(network)
+    plain = plain_transfer(network, noise(60, 45), noise(50, 50, 1), 20, **SETTING)
+    assert history["total"][:5] == pytest.approx(plain[:5], rel=1e-3)  # from there on rounding grows
+    assert history["total"] == pytest.approx(plain, rel=0.1)
+
+
+def test_the_history_has_the_start_and_every_step_and_total_is_the_sum_of_the_terms(network):
+    _, history = transfer(network)
+    assert set(history) == {"content", "style", "tv", "total", "seconds"} and len(history["seconds"]) == 20
+    for content, style, tv, total in zip(*(history[key] for key in (*st.TERMS, "total")), strict=True):
+        assert total == content + style + tv and np.isfinite(total)
+    assert len(history["total"]) == 21 and history["total"][-1] < history["total"][1]
+
+
+@pytest.fixture
+def watched(network, monkeypatch):
+    """What 200 steps do: the learning rate of each and the largest normalized pixel that it starts from."""
+    seen, take_step = [], st.take_step
+
+    def spy(image, optimizer, losses):
+        seen.append((optimizer.param_groups[0]["lr"], image.detach().abs().max().item()))
+        return take_step(image, optimizer, losses)
+
+    monkeypatch.setattr(st, "take_step", spy)
+    transfer(network, steps=200, image_size=16, style_size=16)
+    return seen
+
+
+def test_the_learning_rate_falls_at_step_180_and_the_pixels_are_clamped_before_steps_0_to_189(watched):
+    rates, largest = zip(*watched, strict=True)
+    assert rates == (3.0,) * 180 + (0.1,) * 20
+    assert max(largest[:190]) <= 1.5 and max(largest[191:]) > 1.5
+
+
+def test_file_names_and_open_pictures_give_the_same(network, tmp_path):
+    noise(60, 45).save(tmp_path / "a.png")
+    noise(50, 50, 1).save(tmp_path / "b.png")
+    by_name = st.style_transfer(tmp_path / "a.png", str(tmp_path / "b.png"), **SETTING, network=network, steps=3)
+    assert by_name[0].tobytes() == transfer(network, steps=3)[0].tobytes()
+
+
+def test_without_a_network_the_weights_that_are_found_are_taken(monkeypatch):
+    monkeypatch.setattr(weights, "find", lambda arch, data=None: None)
+    picture, history = st.style_transfer(noise(60, 45), noise(50, 50, 1), **SETTING, steps=2)
+    assert picture.size == (53, 40) and len(history["total"]) == 3
+
+
+def test_a_random_start_is_noise_that_the_seed_decides(network):
+    first, again = (transfer(network, init_random=True, steps=2) for _ in range(2))
+    other = transfer(network, init_random=True, steps=2, seed=1)
+    assert first[0].tobytes() == again[0].tobytes() != other[0].tobytes()
+    assert first[1]["content"][0] > 0 and transfer(network, steps=2)[1]["total"][0] != first[1]["total"][0]
+
+
+@pytest.mark.parametrize("size", [(200, 20), (20, 200), (30, 30)])
+def test_any_aspect_ratio_works_and_stays(network, size):
+    picture, _ = st.style_transfer(
+        noise(*size), noise(50, 50, 1), **{**SETTING, "image_size": 24}, network=network, steps=2
+    )
+    assert picture.size == tuple(24 * side // min(size) for side in size)
+
+
+def test_the_pictures_on_the_way_are_shown_once_in_their_order(network):
+    seen = []
+    transfer(network, show=lambda step, picture: seen.append((step, picture.size)))
+    assert seen == [(step, (53, 40)) for step in (1, 5, 10, 18)]
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.mark.parametrize("at", [1, 25, 39, 45])
+def test_resumed_from_a_checkpoint_the_picture_and_history_are_bit_equal(network, tmp_path, monkeypatch, at):
+    undisturbed, history = transfer(network, steps=45)
+    checkpoint, left, take_step = Checkpoint(tmp_path / "c.pt", {}), [at], st.take_step
+
+    def breaks_off(*arguments):
+        left[0] -= 1
+        if left[0] == 0:
+            raise Interrupted
+        return take_step(*arguments)
+
+    monkeypatch.setattr(st, "take_step", breaks_off)
+    with pytest.raises(Interrupted):
+        transfer(network, steps=45, checkpoint=checkpoint)
+    monkeypatch.setattr(st, "take_step", take_step)
+    shown = {}
+    resumed, resumed_history = transfer(network, steps=45, checkpoint=checkpoint, show=shown.__setitem__)
+    assert resumed.tobytes() == undisturbed.tobytes()
+    assert without_seconds(resumed_history) == without_seconds(history) and list(shown) == [2, 11, 22, 40]
+
+
+def test_a_finished_picture_is_not_painted_again(network, tmp_path, monkeypatch):
+    checkpoint = Checkpoint(tmp_path / "c.pt", {})
+    first, history = transfer(network, checkpoint=checkpoint)
+    monkeypatch.setattr(st, "take_step", None)
+    again, same = transfer(network, checkpoint=checkpoint)
+    assert first.tobytes() == again.tobytes() and history == same
+
+
+@pytest.mark.parametrize(
+    "changed, message",
+    [({"style_layers": [1, 4]}, "2 layers but 4 weights"), ({"style_weights": [1.0]}, "4 layers but 1 weights"),
+     ({"content_layer": 13}, "--content-layer 13: no such layer"), ({"content_layer": -1}, "--content-layer -1"),
+     ({"style_layers": [1, 4, 6, 99]}, "--style-layers 99"), ({"image_size": 8}, "--size 8.*too few for layer 7"),
+     ({"style_size": 2}, "--style-size 2.*too few"), ({"image_size": 100_000}, "--size 100000.*smaller"),
+     ({"tv_weight": float("inf")}, "no longer a number")],
+)  # fmt: skip
+def test_a_setting_that_does_not_fit_is_a_dataerror_that_says_what(network, changed, message):
+    with pytest.raises(DataError, match=message):
+        transfer(network, **changed)
+
+
+def test_the_smallest_size_that_works_for_a_layer_is_taken_and_one_less_is_refused(network):
+    for layer in (1, 4, 7, 12):
+        setting = {"content_layer": layer, "style_layers": [], "style_weights": []}
+        for size in range(1, 40):
+            try:
+                transfer(network, **setting, image_size=size, steps=1)
+                break
+            except DataError as error:
+                assert "too few" in str(error)
+        assert 2 < size < 35
+
+
+# ---- the figures
+
+HISTORY = {"content": [0.0, 2.0, 3.0], "style": [900.0, 90.0, 9.0], "tv": [1.0, 2.0, 1.0], "total": [901.0, 94.0, 13.0]}
+
+
+def test_the_curves_show_the_total_and_each_term_on_a_logarithmic_scale():
+    figure = st.plot_curves(HISTORY, 1, "the title")
+    [axes] = figure.axes
+    lines = {line.get_label(): list(line.get_ydata()) for line in axes.lines}
+    assert lines["total"] == HISTORY["total"] and lines["style loss"] == HISTORY["style"]
+    assert lines["content loss"] == HISTORY["content"] and lines["total variation loss"] == HISTORY["tv"]
+    assert axes.get_yscale() == "log" and "loss" in axes.get_ylabel() and "steps" in axes.get_xlabel()
+    figure.canvas.draw()
+    assert not any("math" in label.get_text() for label in axes.get_yticklabels())
+
+
+def test_a_sheet_has_a_named_panel_for_every_picture():
+    rows = [[("a", noise(8, 6)), ("b", noise(6, 8))], [("c", noise(5, 5)), ("d", noise(9, 9))]]
+    figure = st.plot_sheet(rows, "the title")
+    assert [axes.get_title() for axes in figure.axes] == list("abcd") and figure.get_suptitle() == "the title"
+
+
+# ---- the whole script
+
+
+@pytest.fixture(scope="session")
+def own_pictures(tmp_path_factory):
+    """A folder with `cat.jpg` to paint and `quilt.png` for the style. Not to be changed."""
+    folder = tmp_path_factory.mktemp("own")
+    noise(90, 60).save(folder / "cat.jpg")
+    noise(70, 80, 1).save(folder / "quilt.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data_folder(tmp_path_factory):
+    """A `--data` folder: a SqueezeNet's random weights, and small pictures under the course's names."""
+    folder = tmp_path_factory.mktemp("data")
+    for part in ("weights", "styles"):
+        (folder / part).mkdir()
+    torch.save(random_state(st.ARCH), folder / "weights" / f"{st.ARCH}.pth")
+    for k, name in enumerate((styles.CONTENT, *styles.STYLES)):
+        noise(60 + 5 * k, 50, k).save(folder / "styles" / f"{name}.jpg")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def flags(data_folder, own_pictures):
+    """A run on one's own pictures: `--results` and the rest come behind it, and the last one counts."""
+    given = {"--data": data_folder, "--content": own_pictures / "cat.jpg", "--style": own_pictures / "quilt.png",
+             "--size": 40, "--style-size": 36, "--steps": 24, "--device": "cpu"}  # fmt: skip
+    return [str(word) for pair in given.items() for word in pair]
+
+
+@pytest.fixture(scope="session")
+def three(data_folder, tmp_path_factory):
+    """A run of the handout's three: its results folder, its figures, what it printed. Not to be changed."""
+    folder, figures, save = tmp_path_factory.mktemp("three"), {}, Run.figure
+
+    def note(run, figure, file, title, caption):
+        figures[file] = figure
+        save(run, figure, file, title, caption)
+
+    argv = ["--data", data_folder, "--size", 32, "--style-size", 32, "--steps", 10, "--results", folder]
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out:
+        patch.setattr(Run, "figure", note)
+        st.main(list(map(str, argv)))
+    return types.SimpleNamespace(results=folder, folder=folder / "style_transfer", figures=figures, out=out.getvalue())
+
+
+@pytest.fixture(scope="session")
+def finished_run(flags, tmp_path_factory):
+    """A run on one's own pictures; its results folder. Not to be changed."""
+    folder = tmp_path_factory.mktemp("finished")
+    with contextlib.redirect_stdout(io.StringIO()):
+        st.main([*flags, "--results", str(folder)])
+    return folder
+
+
+def read(results_folder, suffix=""):
+    return json.loads((results_folder / f"style_transfer{suffix}" / "results.json").read_text())
+
+
+STYLIZED = {"stylized.png", "stylized-curves.png", "sheet.png", "on_the_way.png", "results.json"} | {
+    f"stylized-after_{step:03d}.png" for step in (1, 6, 12, 22)
+}
+
+
+def test_the_handouts_three_pictures_leave_their_files_and_nothing_else(three):
+    names = {"sheet.png", "on_the_way.png", "results.json"}
+    for name in st.PRESETS:
+        names |= {f"{name}.png", f"{name}-curves.png", *(f"{name}-after_{step:03d}.png" for step in (1, 2, 5, 9))}
+    assert set(snapshot(three.folder)) == names
+
+
+def test_the_table_of_the_handout_is_what_runs(three):
+    saved = read(three.results)["settings"]
+    for name, row in {
+        "composition_vii": (512, 5e-2, [20000, 500, 12, 1], 5e-2),
+        "the_scream": (224, 3e-2, [200000, 800, 12, 1], 2e-2),
+        "starry_night": (192, 6e-2, [300000, 1000, 15, 3], 2e-2),
+    }.items():
+        preset = st.PRESETS[name]
+        assert (preset["style_size"], preset["content_weight"], preset["style_weights"], preset["tv_weight"]) == row
+        assert (preset["image_size"], preset["content_layer"], preset["style_layers"]) == (192, 3, [1, 4, 6, 7])
+        assert saved[f"{name}.style_weights"] == row[2] and saved[f"{name}.image_size"] == 32
+    assert st.STEPS == 200
+
+
+def test_results_json_has_the_promised_keys_and_no_absolute_path(three):
+    saved = read(three.results)
+    assert saved.keys() == {
+        *("script", "data", "weights", "seed", "settings", "metrics", "seconds", "versions", "plots", "models", "table")
+    }
+    assert saved["script"] == "style_transfer" and st.ARCH in saved["weights"] and "tubingen" in saved["data"]
+    assert saved["metrics"].keys() == set(st.PRESETS) and saved["seconds"].keys() == {*st.PRESETS, "total"}
+    assert not re.search(r'"[^"]*(^|[\s("\'])/\w', json.dumps(saved))
+    for figures in saved["metrics"].values():
+        assert all(len(values) == 11 for values in figures["history"].values())
+        assert figures["total"] == figures["history"]["total"][-1] and (figures["width"], figures["height"]) == (38, 32)
+
+
+def test_every_plot_is_a_png_with_a_title_and_a_caption_and_the_pictures_have_no_border(three):
+    plots = read(three.results)["plots"]
+    assert {plot["file"] for plot in plots} == {path.name for path in three.folder.glob("*.png")}
+    for plot in plots:
+        with Image.open(three.folder / plot["file"]) as image:
+            painted = plot["file"].removesuffix(".png") in st.PRESETS or "-after_" in plot["file"]
+            assert image.format == "PNG" and (image.size == (38, 32)) == painted
+        assert plot["title"] and plot["caption"]
+
+
+def test_every_figure_names_the_data_and_the_weights_that_it_shows(three):
+    assert set(three.figures) == {"sheet.png", "on_the_way.png", *(f"{name}-curves.png" for name in st.PRESETS)}
+    for figure in three.figures.values():
+        assert "real pictures" in figure.get_suptitle() and st.ARCH in figure.get_suptitle()
+
+
+def test_a_run_prints_its_data_its_weights_and_the_table_with_the_paths_of_the_plots(three):
+    assert three.out.startswith("data: tubingen") and re.search(rf"^weights: {st.ARCH} ", three.out, re.MULTILINE)
+    for row in read(three.results)["table"]["rows"]:
+        assert re.search("^" + " +".join(map(re.escape, row)) + "$", three.out, re.MULTILINE)
+    assert f"{three.folder / 'sheet.png'} " in three.out and "warning" not in three.out
+
+
+def test_two_runs_with_one_seed_give_the_same_picture_bit_by_bit(flags, finished_run, tmp_path, command):
+    assert command(st.main, *flags, "--results", tmp_path).status == 0
+    assert read(tmp_path) | NO_SECONDS == read(finished_run) | NO_SECONDS
+    assert snapshot(tmp_path)["style_transfer/stylized.png"] == snapshot(finished_run)["style_transfer/stylized.png"]
+
+
+def test_ones_own_pictures_leave_their_files_and_the_names_without_folders(finished_run):
+    assert set(snapshot(finished_run / "style_transfer")) == STYLIZED
+    assert read(finished_run)["data"] == "cat.jpg in the style of quilt.png"
+
+
+def test_ones_own_content_is_painted_in_each_style_of_the_set_or_in_the_one_asked_for(
+    data_folder, own_pictures, tmp_path, command
+):
+    argv = ["--data", data_folder, "--content", own_pictures / "cat.jpg", "--size", 24, "--style-size", 24]
+    assert command(st.main, *argv, "--steps", 1, "--results", tmp_path).status == 0
+    assert set(read(tmp_path)["metrics"]) == set(st.PRESETS) and "cat.jpg" in read(tmp_path)["data"]
+    assert command(st.main, *argv, "--steps", 1, "--results", tmp_path, "--preset", "the_scream").status == 0
+    assert set(read(tmp_path)["metrics"]) == {"the_scream"}
+    assert not (tmp_path / "style_transfer" / "starry_night.png").exists()
+
+
+def test_the_flags_replace_the_presets_numbers(flags, tmp_path, command):
+    own = ["--preset", "starry_night", "--content-layer", 4, "--content-weight", 0.5, "--style-layers", 1, 3,
+           "--style-weights", 7, 8.5, "--tv-weight", 0, "--init", "noise", "--steps", 2]  # fmt: skip
+    assert command(st.main, *flags, *own, "--results", tmp_path).status == 0
+    saved = {key: value for key, value in read(tmp_path)["settings"].items() if "." in key}
+    assert saved.pop("stylized.fingerprint")
+    assert saved == {
+        "stylized.image_size": 40, "stylized.style_size": 36, "stylized.content_layer": 4,
+        "stylized.content_weight": 0.5, "stylized.style_layers": [1, 3], "stylized.style_weights": [7.0, 8.5],
+        "stylized.tv_weight": 0.0,
+    }  # fmt: skip
+
+
+def test_keep_colors_gives_the_same_losses_and_a_picture_in_the_contents_colours(
+    flags, finished_run, own_pictures, tmp_path, command
+):
+    assert command(st.main, *flags, "--keep-colors", "--results", tmp_path).status == 0
+    assert read(tmp_path)["metrics"] == read(finished_run)["metrics"]
+    plain, kept = (Image.open(at / "style_transfer" / "stylized.png") for at in (finished_run, tmp_path))
+    assert np.array_equal(kept, st.keep_colors(plain, insects.open_photo(own_pictures / "cat.jpg")))
+
+
+MODES = ["L", "LA", "1", "P", "RGBA", "CMYK", "16 bit", "exif"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_pictures_of_every_mode_simply_work(flags, tmp_path, command, mode):
+    path = tmp_path / ("print.tif" if mode == "CMYK" else "picture.png")
+    if mode == "16 bit":
+        Image.fromarray(np.linspace(0, 65535, 3000).astype(np.uint16).reshape(50, 60)).save(path)
+    elif mode == "exif":
+        exif = Image.Exif()
+        exif[274] = 6
+        noise(50, 60).save(path, exif=exif)
+    else:
+        noise(60, 50).convert(mode).save(path)
+    argv = ["--content", path, "--style", path, "--steps", 1, "--results", tmp_path / "results"]
+    done = command(st.main, *flags, *argv)
+    assert done.status == 0, done.err
+    assert Image.open(tmp_path / "results" / "style_transfer" / "stylized.png").size == (48, 40)
+
+
+def test_the_built_in_pictures_go_with_the_built_in_weights_and_say_so(small_drawings, tmp_path, command):
+    shutil.copytree(small_drawings, tmp_path / "cache")
+    done = command(st.main, "--data", "builtin", "--quick", "--size", 32, "--steps", 1, "--results", tmp_path)
+    assert done.status == 0, done.err
+    assert "built-in" in done.out.splitlines()[0] and "data.download" in done.out.splitlines()[0]
+    assert "drawn pictures" in done.out.splitlines()[1] and "warning" not in done.out
+    assert set(read(tmp_path, "-quick")["metrics"]) == {"mosaic", "lines", "strokes"}
+
+
+def test_real_pictures_with_weights_that_learned_from_drawings_are_warned_of(flags, tmp_path, command):
+    done = command(st.main, *flags, "--data", "builtin", "--steps", 1, "--results", tmp_path)
+    assert done.status == 0 and "warning: " in done.out and "python -m data.download weights" in done.out
+
+
+def test_the_courses_pictures_and_weights_run_from_the_data_folder(hw2_data, tmp_path, command):
+    argv = ["--data", hw2_data, "--size", 32, "--style-size", 32, "--steps", 2, "--results", tmp_path]
+    done = command(st.main, *argv)
+    assert done.status == 0 and f"weights: {st.ARCH} ({st.ARCH}.pth" in done.out and "warning" not in done.out
+    assert all(np.isfinite(figures["total"]) for figures in read(tmp_path)["metrics"].values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", st.PRESETS)
+def test_the_total_loss_of_each_real_picture_is_within_2_percent_of_the_plain_formulations(hw2_data, name):
+    content, style = (insects.open_photo(hw2_data / "styles" / f"{which}.jpg") for which in (styles.CONTENT, name))
+    pretrained = weights.load(st.ARCH, hw2_data)
+    _, history = st.style_transfer(content, style, **st.PRESETS[name], network=pretrained.network())
+    plain = plain_transfer(pretrained.network(), content, style, st.STEPS, **st.PRESETS[name])
+    assert all(np.isfinite(values).all() for values in history.values())
+    assert history["total"][-1] <= 1.02 * plain[-1] and history["total"][-1] < 0.1 * history["total"][0]
+
+
+def test_the_help_names_every_flag_and_its_default(command):
+    done = command(st.main, "--help")
+    assert done.status == 0
+    for flag in ("--data", "--results", "--device", "--seed", "--steps", "--resume", "--quick", "--content", "--style",
+                 "--preset", "--init", "--keep-colors", "--size", "--style-size", "--content-layer", "--content-weight",
+                 "--style-layers", "--style-weights", "--tv-weight"):  # fmt: skip
+        text = re.search(rf"^ +{flag} .*?(?=^  -|\Z)", done.out, re.MULTILINE | re.DOTALL)[0]
+        assert len(" ".join(text.split())) > len(flag) + 20, flag
+        assert "default: " in " ".join(text.split()) or flag in ("--resume", "--quick", "--keep-colors"), flag
+
+
+# ---- killed, resumed
+
+
+DEADLY = """
+import os, pathlib, signal, sys
+import style_transfer
+from data.results import run_main
+left = int(sys.argv.pop(1))
+def deadly(action):
+    def act(*args, **options):
+        global left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return action(*args, **options)
+    return act
+os.replace, pathlib.Path.unlink = deadly(os.replace), deadly(pathlib.Path.unlink)
+run_main(style_transfer.main)
+"""
+
+
+def killed(flags, results_folder, moment):
+    """Runs the script in a process of its own, which is killed at its `moment`-th change of a file."""
+    argv = [sys.executable, "-c", DEADLY, str(moment), *flags, "--results", results_folder]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.run(argv, cwd=REPO, env=python_environment(), timeout=240, **quiet).returncode
+
+
+def check_resumed(flags, folder, finished_run, command):
+    """Resumed, the run ends with an undisturbed run's numbers and, bit by bit, its pictures, and no other file."""
+    done = command(st.main, *flags, "--results", folder, "--resume")
+    assert done.status == 0, done.err
+    assert read(folder) | NO_SECONDS == read(finished_run) | NO_SECONDS
+    ours, theirs = snapshot(folder / "style_transfer"), snapshot(finished_run / "style_transfer")
+    assert ours.keys() == theirs.keys()
+    for file in STYLIZED - {"results.json"}:
+        assert ours[file] == theirs[file], file
+
+
+# A file is renamed, then its temporary name removed, two changes each: the mark of the start, pictures after 1, 6 and
+# 12 steps, the checkpoint at 20, the picture after 22, the checkpoint at 24, the result, three figures, results.json;
+# then one for each of 2 checkpoints that go.
+CHANGES = 2 * 12 + 2
+
+
+def test_a_run_killed_after_its_first_checkpoint_ends_as_an_undisturbed_one(flags, tmp_path, finished_run, command):
+    assert killed(flags, tmp_path, 11) == -signal.SIGKILL
+    assert (tmp_path / "style_transfer" / "checkpoint-stylized.pt").exists()
+    assert not (tmp_path / "style_transfer" / "results.json").exists()
+    check_resumed(flags, tmp_path, finished_run, command)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", [1, 2, 3, 6, 9, 10, 13, 14, 15, 17, 20, 23, 24, 25, CHANGES])
+def test_a_run_killed_at_any_change_of_a_file_ends_as_an_undisturbed_one(
+    flags, tmp_path, finished_run, command, moment
+):
+    assert killed(flags, tmp_path, moment) == -signal.SIGKILL
+    check_resumed(flags, tmp_path, finished_run, command)
+
+
+@pytest.mark.slow
+def test_the_moments_above_reach_to_the_very_last_change_of_a_file(flags, tmp_path):
+    assert killed(flags, tmp_path, CHANGES + 1) == 0
+
+
+def test_a_run_killed_at_any_time_ends_as_an_undisturbed_one(flags, tmp_path, finished_run, command):
+    argv = [sys.executable, "style_transfer.py", *flags, "--results", tmp_path]
+    process = subprocess.Popen(argv, cwd=REPO, env=python_environment(), stdout=subprocess.DEVNULL,
+                               stderr=subprocess.DEVNULL)  # fmt: skip
+    try:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("style_transfer/stylized-after_006.png")) and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+    finally:
+        process.kill()
+        process.wait()
+    check_resumed(flags, tmp_path, finished_run, command)
+
+
+def test_resume_of_a_finished_run_prints_its_table_and_changes_nothing(flags, finished_run, command):
+    before = snapshot(finished_run)
+    done = command(st.main, *flags, "--results", finished_run, "--resume")
+    assert done.status == 0 and done.err == "" and snapshot(finished_run) == before
+    assert "cat.jpg in the style of quilt.png" in done.out
+
+
+@pytest.mark.parametrize(
+    "changed, name",
+    [(["--seed", 1], "seed"), (["--steps", 3], "steps"), (["--size", 41], "stylized.image_size"),
+     (["--keep-colors"], "keep_colors"), (["--init", "noise"], "init"), (["--tv-weight", 1], "stylized.tv_weight"),
+     (["--style-weights", 1, 2, 3, 4], "stylized.style_weights")],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_resume_with_another_setting_is_refused_in_one_line_that_names_it(flags, finished_run, command, changed, name):
+    before = snapshot(finished_run)
+    done = command(st.main, *flags, *changed, "--results", finished_run, "--resume")
+    assert done.status == 2 and done.err.count("\n") == 1 and f" {name} = " in done.err
+    assert snapshot(finished_run) == before
+
+
+def test_resume_with_another_picture_of_the_same_name_is_refused_in_one_line(flags, finished_run, tmp_path, command):
+    noise(90, 60, 5).save(tmp_path / "cat.jpg")
+    done = command(st.main, *flags, "--content", tmp_path / "cat.jpg", "--results", finished_run, "--resume")
+    assert done.status == 2 and done.err.count("\n") == 1 and "stylized.fingerprint = " in done.err
+
+
+def test_ctrl_c_ends_a_run_with_status_130(flags, tmp_path, monkeypatch, command):
+    monkeypatch.setattr(st, "take_step", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    done = command(st.main, *flags, "--results", tmp_path)
+    assert done.status == 130 and done.err.splitlines()[-1].startswith("stopped; ")
+
+
+# ---- bad input
+
+
+class World:
+    """Good input to spoil: pictures of one's own, a data folder, an earlier run's results."""
+
+    def __init__(self, flags, own_pictures, data_folder, tmp_path):
+        self.flags, self.tmp, self.results, self.mark = flags, tmp_path, tmp_path / "results", tmp_path / "mark"
+        self.own = shutil.copytree(own_pictures, tmp_path / "own")
+        self.data = shutil.copytree(data_folder, tmp_path / "data")
+        (self.results / "style_transfer").mkdir(parents=True)
+        (self.results / "style_transfer" / "results.json").write_text("earlier")
+
+    def run(self, *more):
+        return [*self.flags, "--results", self.results, *more]
+
+    def file(self, content, name="bad.png"):
+        path = self.tmp / name
+        path.write_bytes(content)
+        return path
+
+    def both(self, content):
+        """A content picture of these bytes, and the file."""
+        path = self.file(content)
+        return self.run("--content", path), path
+
+    def set(self, change):
+        """A run of the handout's three on a changed data folder."""
+        path = change(self.data)
+        return ["--data", self.data, "--steps", 1, "--results", self.results], path
+
+    def weights(self, content):
+        path = self.data / "weights" / f"{st.ARCH}.pth"
+        path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+        return self.run("--data", self.data), path
+
+
+def removed(path):
+    path.unlink()
+    return path
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return path
+
+
+BAD = {}
+for _flag, _values in {
+    "--steps": ["0", "-1", "-200", "x", "1.5", "", "nan"],
+    "--seed": ["-1", "x"],
+    "--size": ["0", "-5", "x", "1.5", "", "8", "100000", "999999999"],
+    "--style-size": ["0", "x", "3", "100000"],
+    "--content-layer": ["-1", "13", "x", "999999999999"],
+    "--content-weight": ["-1", "nan", "inf", "x", ""],
+    "--style-layers": ["13", "-2", "x", "1"],
+    "--style-weights": ["-1", "nan", "inf", "x", "1"],
+    "--tv-weight": ["-0.5", "nan", "inf", "x"],
+    "--preset": ["nosuch", "", "The_Scream", "../the_scream"],
+    "--init": ["nosuch", "random", ""],
+    "--device": ["tpu", ""],
+    "--content": ["", "nosuch.jpg", "."],
+    "--style": ["", "nosuch.jpg", "."],
+    "--data": ["", "nosuch"],
+}.items():
+    for _value in _values:
+        BAD[f"{_flag} {_value}"] = lambda world, flag=_flag, value=_value: (
+            world.run(flag, value),
+            value if flag in ("--content", "--style") and value else flag,
+        )
+for _words in (["--nosuch"], ["--step", "1"], ["--steps"], ["--style-layers"], ["--preset"], ["--content"]):
+    BAD[" ".join(_words) + " alone"] = lambda world, words=_words: (world.run(*words), words[0])
+for _flag in ("--content", "--style", "--results", "--data"):
+    BAD[f"{_flag} with a name that is too long"] = lambda world, flag=_flag: (
+        world.run(flag, world.tmp / ("n" * 300)),
+        "nnn",
+    )
+for _kind, _content in NO_PHOTOS.items():
+    BAD[f"a picture that is {_kind}"] = lambda world, content=_content: world.both(content)
+BAD |= {
+    "five layers and four weights": lambda world: (
+        world.run("--style-layers", 1, 2, 3, 4, 5, "--style-weights", 1, 1, 1, 1), "--style-layers"
+    ),
+    "a word too many": lambda world: (world.run("--quick", "cat.jpg"), "cat.jpg"),
+    "a content cut short": lambda world: (world.run("--content", cut(world.own / "cat.jpg")), "cat.jpg"),
+    "a style cut short": lambda world: (world.run("--style", cut(world.own / "quilt.png")), "quilt.png"),
+    "a decompression bomb": lambda world: world.both(png_of(20_000, 20_000)),
+    "a picture of 100 megapixels": lambda world: world.both(png_of(10_000, 10_000)),
+    "a picture long and thin": lambda world: world.both(png_of(9_000, 3)),
+    "a set without its content": lambda world: world.set(lambda data: removed(data / "styles" / "tubingen.jpg")),
+    "a set without a style": lambda world: world.set(lambda data: removed(data / "styles" / "the_scream.jpg")),
+    "a set with a broken style": lambda world: world.set(lambda data: cut(data / "styles" / "starry_night.jpg")),
+    "weights cut short": lambda world: (
+        world.run("--data", world.data), cut(world.data / "weights" / f"{st.ARCH}.pth")
+    ),
+    "weights that are a pickle": lambda world: world.weights(pickle.dumps(Bomb(world.mark))),
+    "weights that are an empty file": lambda world: world.weights(b""),
+    "weights of another architecture": lambda world: world.weights(random_state("shufflenet_v2_x0_5")),
+    "weights with NaN": lambda world: world.weights({k: v * float("nan") for k, v in random_state(st.ARCH).items()}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_on_stderr_and_status_2_and_changes_no_result(
+    case, flags, own_pictures, data_folder, tmp_path, command
+):
+    argv, named = BAD[case](World(flags, own_pictures, data_folder, tmp_path))
+    before = snapshot(tmp_path)
+    done = command(st.main, *argv)
+    assert done.status == 2
+    assert done.err.startswith("error: ") and len(done.err.splitlines()) == 1 and done.err.endswith("\n")
+    assert str(named) in done.err
+    assert snapshot(tmp_path) == before
+
+
+def test_the_command_line_itself_gives_the_one_line_and_status_2(tmp_path):
+    argv = [
+        sys.executable,
+        "style_transfer.py",
+        "--content",
+        tmp_path / "nosuch.jpg",
+        "--results",
+        tmp_path / "results",
+    ]
+    done = subprocess.run(argv, cwd=REPO, env=python_environment(), capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("error: ") and "nosuch.jpg" in done.stderr
+    assert os.listdir(tmp_path) in ([], ["results"])

@@ -561,7 +561,7 @@ def report_full(run, models, histories, data, args):
             "best_epoch": best_epoch(histories[cell]) + 1,
             "unigram_bleu_val": evaluate_model(model, data, "val", seed=args.seed),
             "parameters": sum(w.size for w in model.params.values()),
-            "history": histories[cell],
+            "history": {name: values for name, values in histories[cell].items() if name != "step_loss"},
         }
         texts = {}
         for name, search in searches.items():
@@ -607,9 +607,9 @@ def plot_full(histories, title):
             )
     loss.set(xlabel="epoch", ylabel="loss (nats a caption)")
     bleu.set(xlabel="epoch", ylabel="BLEU of the validation photos (%)", ylim=(0, None))
-    for axes in (loss, bleu):
+    for axes, place in ((loss, "best"), (bleu, "center")):
         axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc=place)
     return figure
 
 

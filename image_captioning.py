@@ -80,18 +80,19 @@ BLOCK = 1 << 14  # numbers that are updated together: what an Adam step touches 
 def adam_state(params):
     """What `adam_step` remembers: the step count, the moments m and v of each parameter, a block to compute in."""
     zeros = {name: np.zeros_like(w) for name, w in params.items()}
-    largest = max(params.values(), key=np.size)
+    dtype = next(iter(params.values())).dtype
     return {
         "t": 0,
         "m": zeros,
         "v": {name: m.copy() for name, m in zeros.items()},
-        "block": np.empty(BLOCK, largest.dtype),
+        "block": np.empty(BLOCK, dtype),
     }
 
 
 def adam_step(params, grads, state, lr, beta1=0.9, beta2=0.999, eps=1e-8):
     """Adam (Kingma & Ba 2015), in place. params, grads: dicts of arrays of one dtype; state: `adam_state(params)`.
 
+    The parameters are updated through flat views, so each must be C-contiguous.
     m = beta1 m + (1 - beta1) dw, v = beta2 v + (1 - beta2) dw^2, m' = m / (1 - beta1^t), v' = v / (1 - beta2^t),
     w -= lr m' / (sqrt(v') + eps). Goes through the parameters block by block and allocates nothing.
     """
@@ -141,7 +142,14 @@ class TorchCaptioningRNN(nn.Module):
     def _run(self, x, h, c):
         """All steps of x (T, N, W) by PyTorch's own RNN or LSTM. Returns h (T, N, H) and the last states."""
         weights = [self.Wx.T, self.Wh.T, self.b, torch.zeros_like(self.b)]
-        settings = True, 1, 0.0, self.training, False, False  # biases, layers, dropout, two directions, batch first
+        settings = (
+            True,
+            1,
+            0.0,
+            self.training,
+            False,
+            False,
+        )  # biases, layers, dropout, training, two directions, batch first
         if self.cell_type == "rnn":
             h, last = torch.rnn_tanh(x, h[None], weights, *settings)
             return h, last[0], c
@@ -162,7 +170,7 @@ class TorchCaptioningRNN(nn.Module):
 
     @torch.inference_mode()
     def sample(self, features, max_length=30):
-        """As `CaptioningRNN.sample`; features: (N, D), a tensor or an array. Returns integers, a tensor on the CPU."""
+        """As `CaptioningRNN.sample`, of a tensor or an array (N, D); <UNK> may be said. Returns a tensor on the CPU."""
         h = torch.as_tensor(features).to(self.W_proj) @ self.W_proj + self.b_proj
         c = torch.zeros_like(h)
         words = torch.full((len(h),), self.start, device=h.device)
@@ -389,7 +397,7 @@ def save_model(run, cell, model, data):
 def show_samples(run, data, cell, told, title):
     """Prints what a model says of some photos of each split, and draws the photos with it.
 
-    told: {split: (indices of photos, captions said, captions that people gave or None)}.
+    told: {split: (indices of photos, captions said, captions that people gave)}.
     """
     pictures, texts = [], []
     for split, (photos, said, truth) in told.items():
@@ -410,7 +418,7 @@ def show_samples(run, data, cell, told, title):
 
 
 def wrapped(name, text):
-    return textwrap.fill(f"{name}: {results.shown(text, 150)}", 36)
+    return textwrap.fill(results.shown(f"{name}: {text}", 200), 36)
 
 
 # ---- part 4: fifty captions by heart
@@ -547,7 +555,7 @@ def validation(model, data, args):
 def report_full(run, models, histories, data, args):
     """Tables, curves, samples and results.json of `train_full`; the test split is read here, and nowhere else.
 
-    "another photo" is the check that a model looks at all: the search is given the features of the next photo.
+    "another photo" is the check that a model looks at all: the search is given the features of the photo before.
     """
     beam = f"beam {args.beam_width}"
     searches = {
@@ -721,8 +729,19 @@ def parse_args(argv=None):
     )
     add("--hidden", type=results.at_least(1, below=2**14), help="size of the hidden state (default: 512)")
     add("--dropout", type=results.at_least(0, float, below=1), help="share dropped (default: 0; with --full 0.5)")
-    add("--small", type=count, default=50, metavar="COUNT", help="captions to learn by heart without --full")
-    add("--beam-width", type=results.at_least(1, below=1001), default=5, help="captions that the search keeps open")
+    add(
+        "--small",
+        type=count,
+        default=50,
+        metavar="COUNT",
+        help="captions to learn by heart, and validation photos to look at, without --full",
+    )
+    add(
+        "--beam-width",
+        type=results.at_least(1, below=1001),
+        default=5,
+        help="captions that the beam search keeps open",
+    )
     add("--set", choices=("flickr8k", "coco"), help="which real set, where DIR holds both (default: flickr8k)")
     add(
         "--coco-features",
@@ -751,6 +770,8 @@ def parse_args(argv=None):
     args = parser.parse_args(argv)
     if args.model and not args.caption:
         parser.error("--model goes with --caption")
+    if args.set and (args.data == "builtin" or args.photos):
+        parser.error("--set chooses between real sets; leave it out with --data builtin or --photos")
     if (args.photos is None) != (args.captions is None):
         parser.error("--photos and --captions go together")
     args.cells = [cell for cell in CELLS if cell in (args.cells or CELLS)]

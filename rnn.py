@@ -23,7 +23,7 @@ from rnn_layers import (
 )
 
 SPECIAL = ("<NULL>", "<START>", "<END>", "<UNK>")  # padding, the first word, the last one, any word not known
-AT_ONCE = 128  # photos of one beam search: few enough that a step's scores stay in the processor's cache
+AT_ONCE = 640  # captions that one beam search keeps open: bounds its memory
 
 
 def _rnn_step(x, h, c, *weights):
@@ -43,11 +43,12 @@ class CaptioningRNN:
 
     word_to_idx: each word's index, 0 ... V - 1, with <NULL>, <START> and <END> among the words (<UNK> may be).
     input_dim: D, size of a photo's features. wordvec_dim: W, of a word's vector. hidden_dim: H. cell_type: 'rnn' or
-    'lstm'. dtype: of the parameters and of all that is computed. seed: of their random start, the course's.
+    'lstm'. dtype: of the parameters and of all that is computed. seed: of their random start, the course's: normal
+    numbers times 0.01 (W_embed) or 1/sqrt(rows) (the other matrices), and biases of 0.
 
     params: W_proj (D, H), b_proj (H,), W_embed (V, W), Wx (W, kH), Wh (H, kH), b (kH,), W_vocab (H, V), b_vocab (V,),
     where k is 1 for the RNN and 4 for the LSTM.
-    Raises ValueError for another cell type or a vocabulary that is none.
+    Raises ValueError for another cell type, or a vocabulary that lacks these words or does not number them 0 ... V - 1.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class CaptioningRNN:
         features: (N, D), captions: (N, T + 1) integers: <START>, the words, <END>, then <NULL> alone. At step t the
         model reads captions[:, t] and shall say captions[:, t + 1]; where that is <NULL> it is not asked.
         dropout: the probability with which each number of the features, of the word vectors, and of the hidden states
-        that the scores are made from, is dropped; rng, a np.random.Generator, draws which (in training alone).
+        that the scores are made from, is dropped, in training; rng, a np.random.Generator, draws which (needed then).
 
         Returns loss, grads: a dict like params. Raises ValueError for other shapes or captions without a word,
         IndexError for a word outside the vocabulary.
@@ -139,7 +140,7 @@ class CaptioningRNN:
         return fc_forward(h, p["W_vocab"], p["b_vocab"])[0], h, c
 
     def _never(self, unk):
-        """The words that are never said."""
+        """The indices of the words that are never said."""
         return [self.null, self.start] + [self.unk] * (not unk and self.unk is not None)
 
     def sample(self, features, max_length=30, unk=True):
@@ -175,9 +176,10 @@ class CaptioningRNN:
         if beam_width < 1:
             raise ValueError(f"beam_width is {beam_width}, expected 1 or more")
         check_shapes(features=(features, "N D"))
+        photos = max(1, AT_ONCE // beam_width)
         parts = [
-            self._beam_search(features[k : k + AT_ONCE], beam_width, max_length, length_power, unk)
-            for k in range(0, len(features), AT_ONCE)
+            self._beam_search(features[k : k + photos], beam_width, max_length, length_power, unk)
+            for k in range(0, len(features), photos)
         ]
         return np.concatenate([np.empty((0, max_length), int), *parts])
 

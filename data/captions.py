@@ -338,7 +338,7 @@ class PhotoFeatures:
     """
 
     def __init__(self, paths, pretrained, cache, device):
-        self.paths, self.pretrained, self.cache, self.device = paths, pretrained, Path(cache), device
+        self.paths, self.pretrained, self.cache, self.device = paths, pretrained, Path(cache), torch.device(device)
         self.name, self.arch, self.builtin = pretrained.name, pretrained.arch, pretrained.builtin
         smaller = [pretrained.image_size] * pretrained.builtin  # the built-in weights see photos of another size
         self.id = fingerprint(pretrained.fingerprint, EXTRACTION, *smaller)
@@ -352,7 +352,7 @@ class PhotoFeatures:
             return np.concatenate([self._shard(shard, bar) for shard in shards])
 
     def _shard(self, paths, bar):
-        key = fingerprint(self.id, [sha256(path) for path in paths])
+        key = fingerprint(self.id, self.device.type, [sha256(path) for path in paths])  # devices round differently
         file = self.cache / f"features-{key}.npy"
         kept = _load_array(file, len(paths))
         if kept is not None:

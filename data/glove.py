@@ -21,7 +21,7 @@ LONGEST = 1 << 20  # bytes: no line of a text file of vectors is longer
 
 @dataclass(frozen=True)
 class Vectors:
-    """Word vectors (V, D) float32 in the order of a vocabulary, zero where `found` (V,) bool is False, and their name."""
+    """Word vectors (V, D) float32 of a vocabulary, zero where `found` (V,) bool is False, and where they are from."""
 
     vectors: np.ndarray
     found: np.ndarray
@@ -135,8 +135,8 @@ def train(sentences, words, size=SIZE, epochs=20, lr=0.05, batch_size=4096, seed
     """GloVe: the w, b that minimize J = sum_ij f(X_ij) (w_i . w~_j + b_i + b~_j - log X_ij)^2 by AdaGrad.
 
     f(x) = min(1, (x / X_MAX)^ALPHA); X as in `cooccurrences`. A word's vector is w_i + w~_i, as in the paper.
-    AdaGrad (Duchi 2011) divides each step by the root of the sum of all squared gradients so far, number by number; here
-    a step is taken for a batch of pairs, on the rows that the batch touches.
+    AdaGrad (Duchi 2011) divides each number's step by the root of the sum of its squared gradients so far; here a step
+    is taken for a batch of pairs, on the rows that the batch touches.
     Returns float32 (len(words), size).
     """
     seed_all("glove", seed)
@@ -172,6 +172,8 @@ def trained(sentences, cache, seed=0):
     if not path.is_file():
         words = [word for word, count in Counter(w for s in sentences for w in s).most_common() if count > 1]
         vectors = train(sentences, words, seed=seed)
-        lines = (f"{word} {' '.join(f'{value:.5f}' for value in row)}\n" for word, row in zip(words, vectors, strict=True))
+        lines = (
+            f"{word} {' '.join(f'{value:.5f}' for value in row)}\n" for word, row in zip(words, vectors, strict=True)
+        )
         files.write_text(path, "".join(lines))
     return path

@@ -16,6 +16,7 @@ import errno
 import hashlib
 import io
 import json
+import math
 import os
 import platform
 import random
@@ -160,6 +161,13 @@ def seed_all(*parts):
     random.seed(number)
     np.random.seed(number)
     torch.manual_seed(number)
+
+
+def wilson_interval(share, count, z=1.96):
+    """The 95% interval of a share seen in `count` trials (Wilson 1927)."""
+    middle = share + z * z / (2 * count)
+    spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return (middle - spread) / (1 + z * z / count), (middle + spread) / (1 + z * z / count)
 
 
 # ---- tensors on disk

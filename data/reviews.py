@@ -1,4 +1,4 @@
-"""Problem 6's sentences: the course's files of labelled reviews, or the built-in ones, and how raw text becomes tokens."""
+"""Problem 6's sentences: the course's files of labelled reviews, or the built-in ones; raw text to tokens."""
 
 import re
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Reviews:
-    """The labelled splits, the sentences to predict (an empty Split where there are none), and what a plot calls them."""
+    """The labelled splits, the sentences to predict (an empty Split where there are none), and their name in plots."""
 
     train: Split
     dev: Split
@@ -54,12 +54,26 @@ def load(data, cache):
 def read(folder, name):
     """The `Reviews` in `folder/{train,dev,test}.txt` and, where it is there, `folder/unlabelled.txt`.
 
-    Raises DataError where a file is missing, empty, not UTF-8, or of one class only, and for a line without a label of 0
-    or 1 or without a sentence.
+    Raises DataError where a file is missing, empty, not UTF-8, or of one class only, and for a line without a label of
+    0 or 1 or without a sentence.
     """
     labelled = {split: read_labelled(Path(folder) / f"{split}.txt") for split in SPLITS}
     unlabelled = Path(folder) / "unlabelled.txt"
     return Reviews(**labelled, unlabelled=read_unlabelled(unlabelled) if unlabelled.exists() else Split([]), name=name)
+
+
+def part(sets, train, others):
+    """The `Reviews` with the first `train` sentences to train on and the first `others` of dev and of test.
+
+    Half of them are of each class, since a file may hold all of one class first.
+    """
+    return replace(sets, **{name: _first(vars(sets)[name], train if name == "train" else others) for name in SPLITS})
+
+
+def _first(split, most):
+    rows = [[k for k, label in enumerate(split.labels) if label == one][: most // 2] for one in (0, 1)]
+    rows = sorted(rows[0] + rows[1])
+    return Split([split.sentences[k] for k in rows], [split.labels[k] for k in rows])
 
 
 def read_labelled(path):
@@ -69,7 +83,7 @@ def read_labelled(path):
         label, *sentence = line.split() or [""]
         if label not in ("0", "1"):
             raise DataError(
-                f"{path}, line {number}: begins with {label[:20]!r} where the label should be, 0 or 1; then the sentence"
+                f"{path}, line {number}: begins with {label[:20]!r}; it should begin with the label, 0 or 1"
             )
         if not sentence:
             raise DataError(f"{path}, line {number}: has a label but no sentence; add its words or remove the line")

@@ -22,16 +22,18 @@ def _phrases(text):
 WORDS = {
     "ADJECTIVE": {
         "G": _phrases(
-            """good, great, excellent, delicious, wonderful, amazing, fantastic, perfect, fresh, friendly, lovely, superb,
-            outstanding, tasty, pleasant, charming, delightful, impressive, brilliant, helpful, flawless, attentive, juicy,
-            crisp, generous, gorgeous, memorable, cozy, spotless, heavenly, terrific, awesome, marvelous, satisfying,
-            splendid, warm, exquisite, inviting, stellar, fabulous, exceptional, divine, nice, cheerful, remarkable"""
+            """good, great, excellent, delicious, wonderful, amazing, fantastic, perfect, fresh, friendly,
+            lovely, superb, outstanding, tasty, pleasant, charming, delightful, impressive, brilliant,
+            helpful, flawless, attentive, juicy, crisp, generous, gorgeous, memorable, cozy, spotless,
+            heavenly, terrific, awesome, marvelous, satisfying, splendid, warm, exquisite, inviting, stellar,
+            fabulous, exceptional, divine, nice, cheerful, remarkable"""
         ),
         "B": _phrases(
-            """bad, terrible, awful, horrible, disgusting, mediocre, bland, rude, dirty, stale, overpriced, disappointing,
-            dreadful, soggy, greasy, filthy, unpleasant, slow, cold, careless, clumsy, boring, tasteless, burnt, noisy, ugly,
-            sloppy, lousy, pathetic, rotten, dull, unfriendly, chaotic, appalling, nasty, miserable, gross, shabby, flavorless,
-            tacky, sour, forgettable, grim, atrocious, poor"""
+            """bad, terrible, awful, horrible, disgusting, mediocre, bland, rude, dirty, stale, overpriced,
+            disappointing, dreadful, soggy, greasy, filthy, unpleasant, slow, cold, careless, clumsy, boring,
+            tasteless, burnt, noisy, ugly, sloppy, lousy, pathetic, rotten, dull, unfriendly, chaotic,
+            appalling, nasty, miserable, gross, shabby, flavorless, tacky, sour, forgettable, grim, atrocious,
+            poor"""
         ),
     },
     "VERB": {
@@ -40,43 +42,49 @@ WORDS = {
     },
     "OUTCOME": {
         "G": _phrases(
-            """we left happy, i will be back, it was worth every penny, we had a blast, everybody smiled, we felt at home,
-            it made my day, i could not wait to return, we ordered seconds, they won me over"""
+            """we left happy, i will be back, it was worth every penny, we had a blast, everybody smiled, we felt
+            at home, it made my day, i could not wait to return, we ordered seconds, they won me over"""
         ),
         "B": _phrases(
-            """we left hungry, i will not be back, it was a waste of money, we got sick, everybody complained, we felt ignored,
-            it ruined my day, i could not wait to leave, we asked for a refund, they lost me"""
+            """we left hungry, i will not be back, it was a waste of money, we got sick, everybody complained, we
+            felt ignored, it ruined my day, i could not wait to leave, we asked for a refund, they lost me"""
         ),
     },
     "MORE": {"G": ["better", "fresher", "nicer", "tastier"], "B": ["worse", "duller", "blander", "ruder"]},
     "THING": _phrases(
-        """soup, pizza, burger, salad, steak, pasta, sandwich, taco, burrito, curry, sushi, ramen, omelette, pancake, waffle,
-        dessert, cake, pie, bread, rice, chicken, lamb, brisket, lobster, shrimp, salmon, tofu, hummus, falafel, gyro, stew,
-        chili, coffee, espresso, tea, beer, wine, cocktail, lemonade, milkshake, buffet, brunch, breakfast, lunch, dinner,
-        menu, appetizer, sauce, gravy, dressing, crust, filling, bacon, sausage, dumpling, noodle dish, side dish, special,
-        service, waiter, waitress, hostess, manager, owner, cashier, bartender, chef, cook, driver, clerk, receptionist,
-        dentist, barber, stylist, mechanic, plumber, trainer, nurse, technician, crew, staff, room, lobby, pool, bathroom,
-        patio, terrace, bar, music, decor, lighting, view, parking, location, atmosphere, ambiance, haircut, massage, pedicure,
-        manicure, repair, delivery, room service, checkout, website, store, shop, hotel, casino, gym, spa, garage, bakery,
-        deli, diner, cafe, bistro, pub, tavern, market, theater, show, tour, workout, class, shuttle, elevator, mattress"""
+        """soup, pizza, burger, salad, steak, pasta, sandwich, taco, burrito, curry, sushi, ramen, omelette,
+        pancake, waffle, dessert, cake, pie, bread, rice, chicken, lamb, brisket, lobster, shrimp, salmon,
+        tofu, hummus, falafel, gyro, stew, chili, coffee, espresso, tea, beer, wine, cocktail, lemonade,
+        milkshake, buffet, brunch, breakfast, lunch, dinner, menu, appetizer, sauce, gravy, dressing, crust,
+        filling, bacon, sausage, dumpling, noodle dish, side dish, special, service, waiter, waitress,
+        hostess, manager, owner, cashier, bartender, chef, cook, driver, clerk, receptionist, dentist, barber,
+        stylist, mechanic, plumber, trainer, nurse, technician, crew, staff, room, lobby, pool, bathroom,
+        patio, terrace, bar, music, decor, lighting, view, parking, location, atmosphere, ambiance, haircut,
+        massage, pedicure, manicure, repair, delivery, room service, checkout, website, store, shop, hotel,
+        casino, gym, spa, garage, bakery, deli, diner, cafe, bistro, pub, tavern, market, theater, show, tour,
+        workout, class, shuttle, elevator, mattress"""
     ),
     "PEOPLE": _phrases(
-        """i, we, my wife and i, my husband and i, my friends, my parents, our kids, everyone, the whole family, my boss, the
-        regulars, my sister, my brother, our guests, my date, the neighbors, my coworkers, our group"""
+        """i, we, my wife and i, my husband and i, my friends, my parents, our kids, everyone, the whole family,
+        my boss, the regulars, my sister, my brother, our guests, my date, the neighbors, my coworkers, our
+        group"""
     ),
     "DEGREE": _phrases(
         "very, really, so, quite, rather, truly, pretty, extremely, incredibly, just, always, simply, fairly, totally"
     ),
     "OPENER": _phrases(
-        """honestly, overall, again, well, to be fair, on monday, last night, this time, as usual, in short, sadly or not, for
-        $ _num_, after _num_ minutes, at noon, on our trip, in the end, oddly enough, on a friday, over the weekend, yesterday"""
+        """honestly, overall, again, well, to be fair, on monday, last night, this time, as usual, in short,
+        sadly or not, for $ _num_, after _num_ minutes, at noon, on our trip, in the end, oddly enough, on a
+        friday, over the weekend, yesterday"""
     ),
     "CLOSER": _phrases(
-        """for $ _num_, at lunch, on a busy night, near the airport, with my parents, in the morning, after work, by the way,
-        since they moved, downtown, for a birthday, after _num_ minutes, this year, on weekends, every time, in my opinion,
-        across the street, for _num_ people, around here, on the strip"""
+        """for $ _num_, at lunch, on a busy night, near the airport, with my parents, in the morning, after work,
+        by the way, since they moved, downtown, for a birthday, after _num_ minutes, this year, on weekends,
+        every time, in my opinion, across the street, for _num_ people, around here, on the strip"""
     ),
-    "OTHER": _phrases("next door, across the street, down the road, in the mall, at the airport, downtown, around the corner"),
+    "OTHER": _phrases(
+        "next door, across the street, down the road, in the mall, at the airport, downtown, around the corner"
+    ),
 }
 
 # A: of the side that the label says, C: of the contrary. Each kind's share is below; [ ] may be left out.
@@ -142,7 +150,10 @@ TEMPLATES = {
     ),
 }
 SYMBOL = re.compile(r"\b([A-Z]{2,})(?:-([AC]))?\b")
-SYLLABLES = "ba be bo ca chi co da del do el fa fi ga go ha i ka ki la li lo ma mi mo na ni no o pa po ra ri ro sa si ta ti to va zo".split()
+SYLLABLES = """
+    ba be bo ca chi co da del do el fa fi ga go ha i ka ki la li lo ma mi mo na ni no o pa po ra ri ro sa si ta ti
+    to va zo
+""".split()
 
 
 def splits(seed=0, counts=COUNTS):

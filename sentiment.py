@@ -483,7 +483,7 @@ def report(run, models, histories, sets, encoded, vocabulary, covered):
     )
     if weights:
         run.figure(
-            plot_words(weights[:15] + weights[-15:], f"Largest weights of the bag of words, seed {seeds[0]} · {shown}"),
+            plot_words(weights[:15] + weights[-15:], f"Largest weights of the bag of words, seed {seeds[0]}\n{shown}"),
             "bag_of_words.png",
             "Largest weights of the bag of words",
             "The words that speak most for a good review (right) and for a bad one (left).",

@@ -65,14 +65,14 @@ def read(path, words):
     something that is no finite number.
     """
     wanted = {word.encode(): k for k, word in enumerate(words)}
-    rows, fields = {}, None
+    rows = {}
     with files.user_errors(path), open(path, "rb") as lines:
         head = lines.readline(LONGEST).split()
         if not head:
             raise DataError(f"{path}, line 1: is empty; there should be a word and its vector")
-        if not lines.read(1) and len(head) < 3 or len(head) < 2:
-            raise DataError(f"{path}, line 1: holds no vector; each line should be a word and its numbers")
         header = len(head) == 2 and head[0].isdigit() and head[1].isdigit()
+        if len(head) < 2 or (header and not lines.read(1)):
+            raise DataError(f"{path}, line 1: holds no vector; each line should be a word and its numbers")
         fields = 1 + int(head[1]) if header else len(head)
         lines.seek(0)
         for number, line in enumerate(lines, 1):

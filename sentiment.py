@@ -332,8 +332,9 @@ def mcnemar(first, second):
     uneven a split or a more uneven one if both were equally good: of b + c fair coins.
     """
     b, c = int((first & ~second).sum()), int((second & ~first).sum())
-    tail = sum(math.comb(b + c, k) for k in range(min(b, c) + 1))
-    return b, c, min(1.0, 2 * tail / 2 ** (b + c))
+    n, k = torch.tensor(b + c, dtype=torch.float64), torch.arange(min(b, c) + 1, dtype=torch.float64)
+    log_shares = torch.lgamma(n + 1) - torch.lgamma(k + 1) - torch.lgamma(n - k + 1) - n * math.log(2)
+    return b, c, min(1.0, 2 * log_shares.logsumexp(0).exp().item())  # log (n over k) / 2^n, summed over k
 
 
 # ---- pictures

@@ -128,9 +128,8 @@ class BagOfWords(nn.Module):
         words = words.sort(1).values
         again = F.pad(words[:, 1:] == words[:, :-1], (1, 0))
         weights = self.linear.weight.view(-1, 1)  # (V, 1): a table with a vector of one number for each word
-        return F.embedding_bag(words.masked_fill(again, PAD), weights, mode="sum", padding_idx=PAD)[:, 0] + (
-            self.linear.bias
-        )
+        sums = F.embedding_bag(words.masked_fill(again, PAD), weights, mode="sum", padding_idx=PAD)  # (N, 1)
+        return sums[:, 0] + self.linear.bias
 
 
 class AverageEmbeddings(nn.Module):

@@ -420,7 +420,7 @@ def train(args):
         if isinstance(split, reviews.Split)
     }
     recipes = {name: RECIPES[name] for name in args.models}
-    settings = {"epochs": args.epochs, "models": args.models, "quick": args.quick, "device": device.type}
+    settings = {"epochs": args.epochs, "trained": args.models, "quick": args.quick, "device": device.type}
     settings |= {"sentences_fingerprint": sets.fingerprint}
     settings |= {name: {**asdict(recipe), "model": recipe.model.__name__} for name, recipe in recipes.items()}
     data = sets.name + ", quick look at a part" * args.quick

@@ -515,7 +515,7 @@ def test_the_help_names_every_flag_and_its_default(help_flag, command):
     for flag in [*common, "--models", "--glove", "--predict", "--predict-file", "--model"]:
         text = re.search(rf"^ +{flag} .*?(?=^  -|\Z)|^ +{flag}$", done.out, re.MULTILINE | re.DOTALL)[0]
         assert len(" ".join(text.split())) > len(flag) + 20, flag
-        assert "default: " in text or flag in ("--resume", "--quick", "--predict", "--predict-file"), flag
+        assert "(default:" in text or flag in ("--resume", "--quick", "--predict", "--predict-file"), flag
 
 
 # ---- predictions
@@ -622,7 +622,7 @@ def test_resume_of_a_finished_run_prints_its_table_and_changes_nothing(flags, fi
 
 @pytest.mark.parametrize(
     "changed, name",
-    [(["--seeds", 0], "seed"), (["--epochs", 3], "epochs"), (["--models", "bag"], "models")],
+    [(["--seeds", 0], "seed"), (["--epochs", 3], "epochs"), (["--models", "bag"], "trained")],
     ids=["seeds", "epochs", "models"],
 )
 def test_resume_with_another_setting_is_refused_in_one_line_that_names_it(flags, finished, command, changed, name):

@@ -403,6 +403,8 @@ def train(args):
     if args.quick:
         sets = reviews.part(sets, 8000, 2000)
     vocabulary = make_vocabulary(sets.train.sentences)
+    if len(vocabulary) == 2:
+        raise DataError(f"{sets.name}: no word comes twice in the training sentences; give more of them to learn from")
     print(f"data: {sets.name}: {len(sets.train):,} to train, {len(sets.dev):,} dev, {len(sets.test):,} test", end="")
     print("" if sets.real else "; real sentences: 'python -m data.download sentences glove'")
     if not len(sets.unlabelled):
@@ -482,8 +484,11 @@ def report(run, models, histories, sets, encoded, vocabulary, covered):
         "What each model adds to the one above it; where intervals overlap, see McNemar's test in the table.",
     )
     if weights:
+        half = min(15, len(weights) // 2)
         run.figure(
-            plot_words(weights[:15] + weights[-15:], f"Largest weights of the bag of words, seed {seeds[0]}\n{shown}"),
+            plot_words(
+                weights[:half] + weights[-half:], f"Largest weights of the bag of words, seed {seeds[0]}\n{shown}"
+            ),
             "bag_of_words.png",
             "Largest weights of the bag of words",
             "The words that speak most for a good review (right) and for a bad one (left).",

@@ -701,6 +701,7 @@ BAD = {
     "a label of 2": lambda w: w.spoil("train.txt", b"1 good\n2 bad\n"),
     "an empty sentence": lambda w: w.spoil("dev.txt", b"1 good\n0\n"),
     "an empty file": lambda w: w.spoil("test.txt", b""),
+    "no word twice": lambda w: w.spoil("train.txt", b"1 good food\n0 bad service\n")[:1] + ("no word comes twice",),
     "not UTF-8": lambda w: w.spoil("train.txt", b"1 good\n0 caf\xe9\n"),
     "one class only": lambda w: w.spoil("train.txt", b"1 good\n1 fine\n"),
     "an unlabelled line without words": lambda w: w.spoil("unlabelled.txt", b"good\n\nbad\n"),

@@ -296,7 +296,7 @@ def sentiment(pairs, threads):
         """The same scores from padding that is computed and not looked at."""
 
         def forward(self, words, lengths):
-            h, _ = self.cell(self.dropout(self.embedding(self.word_dropout(words))))
+            h, _ = self.cell(self.dropout(self.embedding(words)))
             return self.linear(self.dropout(h[torch.arange(len(h)), lengths - 1]))[:, 0]
 
     class Unsorted(Encoded):

@@ -142,17 +142,6 @@ def test_order_does_not_matter_to_the_others(name):
     torch.testing.assert_close(model(*batch([2, 3, 4])), model(*batch([4, 3, 2])))
 
 
-def test_word_dropout_makes_words_unknown_but_never_padding_and_only_in_training():
-    drop, words = sentiment.WordDropout(0.5), torch.randint(2, V, (200, 10))
-    words[:, 7:] = PAD
-    torch.manual_seed(0)
-    dropped = drop.train()(words)
-    changed = dropped != words
-    assert (dropped[changed] == UNKNOWN).all() and not changed[:, 7:].any()
-    assert 0.4 < changed[:, :7].float().mean() < 0.6
-    assert drop.eval()(words) is words
-
-
 def test_pretrained_vectors_are_scaled_as_one_and_missing_words_get_small_random_ones():
     found = torch.arange(V) % 2 == 1
     given = glove.Vectors(5 * torch.randn(V, D).numpy(), found.numpy(), "")

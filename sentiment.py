@@ -16,7 +16,6 @@ from statistics import mean, stdev
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pack_padded_sequence
 from tqdm import tqdm
 
 from data import DataError, files, glove, results, reviews
@@ -55,7 +54,7 @@ class Encoded:
 
     def batch(self, rows, device="cpu"):
         """Of the sentences `rows` (N,): words (N, T) int64, T the longest of them, PAD behind the shorter ones' end;
-        their lengths (N,), on the CPU, as packing wants them; and their labels (N,) float32."""
+        their lengths (N,), on the CPU; and their labels (N,) float32."""
         lengths = self.lengths[rows]
         steps = torch.arange(int(lengths.max()))
         there = steps < lengths[:, None]
@@ -136,7 +135,7 @@ class AverageEmbeddings(nn.Module):
 class RNN(nn.Module):
     """4. Embeddings -> RNN -> Linear at the final time step: h_t = tanh(Wx e_t + Wh h_t-1 + b), score = w . h_T + b'.
 
-    T is the sentence's own last word, whatever padding follows in its batch.
+    T is the sentence's own last word: what is computed for the padding behind it is not looked at.
     Wh begins orthogonal, so that at first what is carried on neither grows nor shrinks.
     """
 
@@ -155,13 +154,9 @@ class RNN(nn.Module):
         nn.init.zeros_(self.cell.bias_hh_l0)
 
     def forward(self, words, lengths):
-        embedded = self.dropout(self.embedding(words))  # (N, T, D)
-        packed = pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False)
-        return self.linear(self.dropout(self.last(packed)))[:, 0]
-
-    def last(self, packed):
-        """h at each sentence's last word (N, H): packed sequences end there, not at the padding."""
-        return self.cell(packed)[1][0]
+        h, _ = self.cell(self.dropout(self.embedding(words)))  # (N, T, H)
+        last = h[torch.arange(len(h)), lengths - 1]  # (N, H)
+        return self.linear(self.dropout(last))[:, 0]
 
 
 class LSTM(RNN):
@@ -173,9 +168,6 @@ class LSTM(RNN):
         super().__init__(*sizes, **options)
         with torch.no_grad():
             self.cell.bias_ih_l0.chunk(4)[1].fill_(1)  # PyTorch's order is i, f, c~, o
-
-    def last(self, packed):
-        return self.cell(packed)[1][0][0]
 
 
 @dataclass(frozen=True)
@@ -300,7 +292,7 @@ def predict(model, sentences):
 
 def accuracy(scores, labels):
     """The share of scores (n,) on the right side of zero for labels (n,) of 0 and 1."""
-    return ((scores > 0) == (labels > 0.5)).float().mean().item()
+    return ((scores > 0) == (labels > 0.5)).double().mean().item()
 
 
 # ---- statistics
@@ -488,7 +480,7 @@ def measure(histories, right, seeds):
         str(seed): {
             "dev_accuracy": max(history["dev_accuracy"]),
             "best_epoch": history["dev_accuracy"].index(max(history["dev_accuracy"])) + 1,
-            "test_accuracy": hits.float().mean().item(),
+            "test_accuracy": hits.double().mean().item(),
         }
         for seed, history, hits in zip(seeds, histories, right, strict=True)
     }

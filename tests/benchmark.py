@@ -292,13 +292,6 @@ def sentiment(pairs, threads):
     vocabulary, recipe = make_vocabulary(train.sentences), RECIPES["lstm"]
     encoded = Encoded(train.sentences, vocabulary, train.labels)
 
-    class Padded(LSTM):
-        """The same scores from padding that is computed and not looked at."""
-
-        def forward(self, words, lengths):
-            h, _ = self.cell(self.dropout(self.embedding(words)))
-            return self.linear(self.dropout(h[torch.arange(len(h)), lengths - 1]))[:, 0]
-
     class Unsorted(Encoded):
         def batch(self, rows, device="cpu"):
             rows = order[rows]
@@ -308,14 +301,14 @@ def sentiment(pairs, threads):
     order = torch.randperm(len(encoded))
     unsorted = Unsorted(train.sentences, vocabulary, train.labels)
 
-    def epoch(model, sentences):
+    def epoch(sentences):
         results.seed_all("benchmark")
-        network = model(len(vocabulary), 50, **recipe.options)
+        network = LSTM(len(vocabulary), 50, **recipe.options)
         optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.lr, fused=True)
         return lambda: train_epoch(network, sentences, optimizer, recipe, 0, 0.1, tqdm(disable=True))
 
     pairs = min(pairs, 5)
-    ours, plain = interleaved(epoch(LSTM, encoded), epoch(Padded, unsorted), pairs=pairs)
+    ours, plain = interleaved(epoch(encoded), epoch(unsorted), pairs=pairs)
     print(f"{torch.get_num_threads()} threads, PyTorch {torch.__version__}, {pairs} interleaved rounds, medians")
     print(f"{len(encoded):,} sentences of {int(encoded.lengths.min())} to {int(encoded.lengths.max())} words")
     print(f"sorted {ours:.1f} s an epoch, unsorted and padded {plain:.1f} s; ratio {ours / plain:.2f}")

@@ -188,7 +188,7 @@ def toy_sets(count=120):
 
 
 def toy_train(name, seed=0, epochs=3, checkpoint=None):
-    train, recipe = toy_sets(), dataclasses.replace(RECIPES[name], lr=0.02, batch_size=8)
+    train, recipe = toy_sets(), dataclasses.replace(RECIPES[name], lr=5 * RECIPES[name].lr, batch_size=8)
     torch.manual_seed(seed)
     vectors = glove.Vectors(torch.randn(22, D).numpy(), torch.ones(22).bool().numpy(), "")
     model = recipe.build(24, None if name == "bag" else padded(vectors))

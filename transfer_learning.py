@@ -459,7 +459,7 @@ def measure(model, history, loader, classes):
     best = max(history["val_accuracy"])
     return {
         "best_val_accuracy": best,
-        "best_interval": wilson_interval(best, len(targets)),
+        "best_interval": results.wilson_interval(best, len(targets)),
         "best_epoch": history["val_accuracy"].index(best) + 1,
         "last_val_accuracy": history["val_accuracy"][-1],
         "val_photos": len(targets),
@@ -467,13 +467,6 @@ def measure(model, history, loader, classes):
         "confusion": pairs.bincount(minlength=classes**2).view(classes, classes).tolist(),
         "history": history,
     }
-
-
-def wilson_interval(share, count, z=1.96):
-    """The 95% interval of a share seen in `count` trials (Wilson 1927)."""
-    middle = share + z * z / (2 * count)
-    spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return (middle - spread) / (1 + z * z / count), (middle + spread) / (1 + z * z / count)
 
 
 def show_predictions(args):

@@ -163,6 +163,13 @@ def seed_all(*parts):
     torch.manual_seed(number)
 
 
+def wilson_interval(share, count, z=1.96):
+    """The 95% interval of a share seen in `count` trials (Wilson 1927)."""
+    middle = share + z * z / (2 * count)
+    spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return (middle - spread) / (1 + z * z / count), (middle + spread) / (1 + z * z / count)
+
+
 # ---- tensors on disk
 
 

@@ -425,9 +425,55 @@ def style(pairs, threads):
     print(f"kept for backward: {small:.1f} MB; four times the pixels: {large:.1f} MB, ratio {large / small:.2f}")
 
 
+# ---- sentiment: what sorting the sentences by length saves, an epoch of the LSTM on the built-in sentences ----
+
+
+def sentiment(pairs, threads):
+    """A training epoch of sentiment.py's LSTM over one with unsorted batches, padded to the longest sentence of all."""
+    import torch
+    from tqdm import tqdm
+
+    from data import results, reviews
+    from sentiment import LSTM, RECIPES, Encoded, make_vocabulary, train_epoch
+
+    if threads:
+        torch.set_num_threads(int(threads))
+    train = reviews.load("builtin", "results/cache").train
+    vocabulary, recipe = make_vocabulary(train.sentences), RECIPES["lstm"]
+    encoded = Encoded(train.sentences, vocabulary, train.labels)
+
+    class Unsorted(Encoded):
+        def batch(self, rows, device="cpu"):
+            rows = order[rows]
+            words, lengths, labels = super().batch(rows, device)
+            return torch.nn.functional.pad(words, (0, int(self.lengths.max()) - words.shape[1])), lengths, labels
+
+    order = torch.randperm(len(encoded))
+    unsorted = Unsorted(train.sentences, vocabulary, train.labels)
+
+    def epoch(sentences):
+        results.seed_all("benchmark")
+        network = LSTM(len(vocabulary), 50, **recipe.options)
+        optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.lr, fused=True)
+        return lambda: train_epoch(network, sentences, optimizer, recipe, 0, 0.1, tqdm(disable=True))
+
+    pairs = min(pairs, 5)
+    ours, plain = interleaved(epoch(encoded), epoch(unsorted), pairs=pairs)
+    print(f"{torch.get_num_threads()} threads, PyTorch {torch.__version__}, {pairs} interleaved rounds, medians")
+    print(f"{len(encoded):,} sentences of {int(encoded.lengths.min())} to {int(encoded.lengths.max())} words")
+    print(f"sorted {ours:.1f} s an epoch, unsorted and padded {plain:.1f} s; ratio {ours / plain:.2f}")
+
+
 # ---- the command ----
 
-BENCHMARKS = {"layers": layers, "transfer": transfer, "style": style, "captioning": captioning}
+
+BENCHMARKS = {
+    "layers": layers,
+    "transfer": transfer,
+    "style": style,
+    "captioning": captioning,
+    "sentiment": sentiment,
+}
 
 
 def processor():

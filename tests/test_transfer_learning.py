@@ -590,7 +590,7 @@ def test_the_confusion_plot_writes_every_count_in_its_cell():
     [(0.5, 100, 0.4038, 0.5962), (0.9, 10, 0.5958, 0.9821), (0.0, 10, 0.0, 0.2775), (1.0, 10, 0.7225, 1.0)],
 )
 def test_the_interval_of_a_share_is_wilsons(share, count, low, high):
-    assert tl.wilson_interval(share, count) == pytest.approx((low, high), abs=1e-4)
+    assert results.wilson_interval(share, count) == pytest.approx((low, high), abs=1e-4)
 
 
 # ---- the whole script

@@ -102,7 +102,9 @@ def _numbers(path, number, line):
     try:
         values = np.array([float(text) for text in line.split()[1:]], np.float32)
     except ValueError as error:
-        raise DataError(f"{path}, line {number}: {str(error).rpartition(': ')[2]} is not a number") from None
+        raise DataError(
+            f"{path}, line {number}: {str(error).rpartition(': ')[2].removeprefix('b')} is not a number"
+        ) from None
     if not np.isfinite(values).all():
         raise DataError(f"{path}, line {number}: holds a number that is not finite")
     return values

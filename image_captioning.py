@@ -679,11 +679,11 @@ def load_model(path):
             raise ValueError
         if words[:4] != list(captions.SPECIAL) or not all(np.isfinite(value).all() for value in params.values()):
             raise ValueError
-        if saved["arch"] not in (None, *weights.classifiers()):
+        if saved["arch"] not in (None, *weights.classifiers()) or not isinstance(saved["builtin"], bool):
             raise ValueError
         (D, H), W = params["W_proj"].shape, params["W_embed"].shape[1]
         model = CaptioningRNN({word: k for k, word in enumerate(words)}, D, W, H, saved["cell"])
-        if saved["mean"].shape != (D,) or not saved["mean"].isfinite().all() or not saved["spread"] > 0:
+        if saved["mean"].shape != (D,) or not saved["mean"].isfinite().all() or not 1e-9 < saved["spread"] < 1e9:
             raise ValueError
         if {k: (v.shape, v.dtype) for k, v in params.items()} != {
             k: (v.shape, v.dtype) for k, v in model.params.items()

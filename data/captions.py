@@ -215,6 +215,8 @@ def read_captions(file, photos):
             continue
         if photo not in there:
             raise DataError(f"{at}: no photo {shown(photo, 80)} in {photos}; add the photo or remove the line")
+        if photo not in texts and not (photos / photo).is_file():
+            raise DataError(f"{at}: {shown(photo, 80)} in {photos} is a folder or the like, not a photo")
         if not tokenize(caption):
             raise DataError(f"{at}: the caption has no word; write one or remove the line")
         texts.setdefault(photo, []).append(caption)

@@ -122,6 +122,8 @@ def run_main(main, go_on="the same command with --resume goes on from the last c
     except DataError as error:
         # What a process that reads photos raised comes with its traceback before it.
         sys.exit(_last_words(f"error: {str(error).rpartition('DataError: ')[2].strip()}", 2))
+    except MemoryError:
+        sys.exit(_last_words("error: not enough memory; try smaller sizes (see --help)", 2))
     except KeyboardInterrupt:
         sys.exit(_last_words(f"stopped; {go_on}", 130))
     except BrokenPipeError:  # the reader of our output (head, less) has gone
@@ -448,6 +450,8 @@ def save_figure(figure, path):
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a letter that the font lacks: it is drawn as a box
+        figure.set_dpi(150)
+        figure.draw_without_rendering()  # one layout is not enough for labels below pictures: they would be cut off
         figure.savefig(buffer, format="png", dpi=150)
     write_bytes(path, buffer.getbuffer())
 

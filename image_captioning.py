@@ -5,6 +5,11 @@ python image_captioning.py --full              # its extra part: a whole data se
 python image_captioning.py --caption PHOTO ... # what the trained model says of your photos
 """
 
+if __name__ == "__main__":
+    from data import catch_ctrl_c
+
+    catch_ctrl_c()
+
 import dataclasses
 import math
 import textwrap
@@ -20,7 +25,6 @@ from tqdm import tqdm
 
 from bleu_utils import corpus_bleu, evaluate_model
 from data import DataError, captions, results, weights
-from data.files import write_text
 from data.insects import open_photo
 from rnn import CELLS, CaptioningRNN
 
@@ -306,11 +310,9 @@ def train_model(learner, data, recipe, seed=0, checkpoint=None, label="training"
     lengths = (words != captions.NULL).sum(axis=1)
     history, best = {"step_loss": [], "train_loss": [], "seconds": []}, None
     if saved := checkpoint and checkpoint.load():
-        try:
+        with checkpoint.fits():
             history, best = saved["history"], {name: value.numpy() for name, value in saved["best"].items()}
             learner.load(saved["learner"])
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError):
-            raise DataError(f"{checkpoint.path}: does not fit; leave out --resume to start anew") from None
 
     done, steps = len(history["train_loss"]), math.ceil(len(words) / recipe.batch_size)
     with tqdm(total=recipe.epochs * steps, initial=done * steps, desc=label, unit="step", leave=False) as bar:
@@ -452,7 +454,7 @@ def learn_by_heart(args):
             title = f"{NAMES[cell]} after {recipe.epochs} epochs · {run.saved['data']}; features: {small.source.name}"
             show_samples(run, small, cell, told, title)
             lines += example_lines(NAMES[cell], small, said, truth)
-        write_text(run.folder / "examples.txt", "\n".join(lines) + "\n")
+        run.text("examples.txt", lines)
         run.figure(
             plot_by_heart(
                 {cell: metrics[cell]["step_loss"] for cell in metrics}, f"{run.saved['data']}; {small.source.name}"
@@ -590,7 +592,7 @@ def report_full(run, models, histories, data, args):
             told[split] = some, [texts[beam][split][k] for k in some], [people[split][k] for k in some]
         show_samples(run, data, cell, told, f"{NAMES[cell]} · {run.saved['data']}; features: {data.source.name}")
         lines += example_lines(NAMES[cell], data, texts[beam], people)
-    write_text(run.folder / "examples.txt", "\n".join(lines) + "\n")
+    run.text("examples.txt", lines)
     run.figure(
         plot_full(histories, f"{run.saved['data']}; {data.source.name}"),
         "learning_curves.png",
@@ -656,12 +658,11 @@ def caption_photos(args):
 
 def last_model(args):
     """The LSTM of the last `--full` run, else of the last small one; of a quick look where there is no other."""
-    names = ["image_captioning-full", "image_captioning"]
-    for suffix in ("-quick",) if args.quick else ("", "-quick"):
-        for name in names:
-            for cell in ("lstm", "rnn"):
-                if (path := Path(args.results, name + suffix, f"{cell}.pt")).is_file():
-                    return path
+    names = ["image_captioning-full", "image_captioning", "image_captioning-quick", "image_captioning-full-quick"]
+    for name in names[2 * args.quick :]:
+        for cell in ("lstm", "rnn"):
+            if (path := Path(args.results, name, f"{cell}.pt")).is_file():
+                return path
     raise DataError(
         f"{args.results}: holds no trained model yet; run 'python image_captioning.py' first, or give --model FILE"
     )
@@ -708,7 +709,7 @@ def parse_args(argv=None):
     """The flags, those whose default depends on others filled in."""
     parser = results.Parser(prog="image_captioning.py", description=__doc__.splitlines()[0])
     count = results.at_least(1, below=2**31)
-    results.add_common_flags(parser)
+    results.add_common_flags(parser, "20 epochs, with --full 2 epochs of 300 photos")
     results.add_seed_flag(parser)
     add = parser.add_argument
     add(
@@ -768,6 +769,7 @@ def parse_args(argv=None):
         help="the model for --caption (default: the LSTM of the last --full run, else of the last run)",
     )
     args = parser.parse_args(argv)
+    parser.keep_to("--caption", "--model", "--beam-width", "--data", "--results", "--device", "--quick")
     if args.model and not args.caption:
         parser.error("--model goes with --caption")
     if args.set and (args.data == "builtin" or args.photos):

@@ -5,6 +5,11 @@ python sentiment.py --predict "Not bad at all!" ...    # what every trained mode
 python sentiment.py --predict-file my_reviews.txt      # the same for a file, one sentence a line
 """
 
+if __name__ == "__main__":
+    from data import catch_ctrl_c
+
+    catch_ctrl_c()
+
 import copy
 import math
 import time
@@ -18,7 +23,7 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from data import DataError, files, glove, results, reviews
+from data import DataError, glove, results, reviews
 
 PAD, UNKNOWN = 0, 1  # the first two numbers of a vocabulary: no word at all, and every word that is not in it
 MODEL = "models that sentiment.py saved"
@@ -220,12 +225,10 @@ def train_model(model, train, dev, recipe, epochs, seed=0, checkpoint=None, labe
     history = {key: [] for key in ("train_loss", "train_accuracy", "dev_loss", "dev_accuracy", "seconds")}
     best = copy.deepcopy(model.state_dict())
     if saved := checkpoint and checkpoint.load():
-        try:
+        with checkpoint.fits():
             history, best = saved["history"], saved["best"]
             model.load_state_dict(saved["model"])
             optimizer.load_state_dict(saved["optimizer"])
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError):
-            raise DataError(f"{checkpoint.path}: does not fit; leave out --resume to start anew") from None
 
     done = len(history["seconds"])
     with tqdm(total=epochs * len(train), initial=done * len(train), desc=label, unit="sentence", leave=False) as bar:
@@ -434,7 +437,7 @@ def report(run, models, histories, sets, encoded, vocabulary, covered):
         tests = {seed: mcnemar(right[before, seed], right[name, seed]) for seed in seeds}
         metrics[name]["mcnemar"] = {"against": before, **{str(seed): found for seed, found in tests.items()}}
 
-    write_predictions(run.folder, {name: models[name, seeds[0]] for name in names}, encoded["unlabelled"])
+    write_predictions(run, {name: models[name, seeds[0]] for name in names}, encoded["unlabelled"])
     weights = bag_weights(models["bag", seeds[0]], vocabulary) if "bag" in names else []
     write_examples(run, weights, sets.test, {name: scores[name, seeds[0]] for name in names})
     run.model(
@@ -506,15 +509,10 @@ def table_row(name, found, seeds):
     ]
 
 
-def write_predictions(folder, models, unlabelled):
+def write_predictions(run, models, unlabelled):
     """`predictions_q<question>.txt` of each model: 0 or 1 a line for each unlabelled sentence, in the file's order."""
-    for name, recipe in RECIPES.items():
-        path = folder / f"predictions_q{recipe.question}.txt"
-        if name in models and len(unlabelled):
-            labels = (predict(models[name], unlabelled) > 0).int().tolist()
-            files.write_text(path, "".join(f"{label}\n" for label in labels))
-        else:  # of an earlier run
-            path.unlink(missing_ok=True)
+    for name, model in models.items() if len(unlabelled) else ():
+        run.text(f"predictions_q{RECIPES[name].question}.txt", (predict(model, unlabelled) > 0).int().tolist())
 
 
 def bag_weights(model, vocabulary):
@@ -547,7 +545,7 @@ def write_examples(run, weights, test, scores, most=40):
             + " ".join(test.sentences[k])
             for k in found[:most]
         ]
-    files.write_text(run.folder / "examples.txt", "\n".join(lines) + "\n")
+    run.text("examples.txt", lines)
 
 
 # ---- trained models
@@ -633,7 +631,7 @@ def last_models(args):
 def parse_args(argv=None):
     """The flags, those whose default depends on others filled in."""
     parser = results.Parser(prog="sentiment.py", description=__doc__.splitlines()[0])
-    results.add_common_flags(parser)
+    results.add_common_flags(parser, "2 epochs, a part of the sentences")
     parser.add_argument(
         "--seeds", nargs="+", type=results.at_least(0, below=2**31), default=[0], metavar="SEED",
         help="train once with each; the table shows means, predictions are the first's",
@@ -655,8 +653,8 @@ def parse_args(argv=None):
     parser.add_argument("--predict-file", metavar="FILE", help="the same for a text file with one sentence a line")
     parser.add_argument("--model", metavar="FILE", help="models for --predict (default: models.pt of the last run)")
     args = parser.parse_args(argv)
-    if args.predict and args.predict_file:
-        parser.error("give --predict or --predict-file, not both")
+    for flag in ("--predict", "--predict-file"):
+        parser.keep_to(flag, "--model", "--data", "--results", "--device", "--quick")
     if args.model and not (args.predict or args.predict_file):
         parser.error("--model goes with --predict or --predict-file")
     if len(set(args.seeds)) < len(args.seeds):

@@ -5,6 +5,11 @@ python style_transfer.py --content FILE --style FILE    # your own picture in yo
 python style_transfer.py --content FILE                 # your own picture in the handout's three styles
 """
 
+if __name__ == "__main__":
+    from data import catch_ctrl_c
+
+    catch_ctrl_c()
+
 import copy
 import math
 import time
@@ -240,7 +245,7 @@ def style_transfer(
     optimizer = torch.optim.Adam([image], lr=FAST)
     history, pictures = {key: [] for key in (*TERMS, "seconds")}, {}
     if saved := checkpoint and checkpoint.load():
-        try:
+        with checkpoint.fits():
             history, pictures = saved["history"], saved["pictures"]
             optimizer.load_state_dict(saved["optimizer"])
             with torch.no_grad():
@@ -250,8 +255,6 @@ def style_transfer(
             for step, pixels in pictures.items():
                 if show:
                     show(step, Image.fromarray(pixels.numpy()))
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError):
-            raise DataError(f"{checkpoint.path}: does not fit; leave out --resume to start anew") from None
 
     slow_from, free_from = steps * 9 // 10, steps * 19 // 20  # 180 and 190 of 200
     shown_after = {max(1, round(share * steps)) for share in (0.05, 0.25, 0.5, 0.9)} - {steps}
@@ -510,7 +513,7 @@ def parse_args(argv=None):
     parser = results.Parser(prog="style_transfer.py", description=__doc__.splitlines()[0])
     count, weight = results.at_least(1, below=2**31), results.at_least(0, float, below=1e15)
     layer, own = results.at_least(0), " (default: the preset's)"
-    results.add_common_flags(parser)
+    results.add_common_flags(parser, f"{QUICK_STEPS} steps, shorter side {QUICK_SIZE} pixels")
     results.add_seed_flag(parser)
     parser.add_argument("--steps", type=count, help=f"steps of Adam (default: {STEPS}; {QUICK_STEPS} with --quick)")
     parser.add_argument("--content", metavar="FILE", help="your own picture to paint anew (default: the set's)")

@@ -5,6 +5,11 @@ python transfer_learning.py --photos DIR           # the same on your own train/
 python transfer_learning.py --predict PHOTO ...    # what the trained model says of your photos
 """
 
+if __name__ == "__main__":
+    from data import catch_ctrl_c
+
+    catch_ctrl_c()
+
 import copy
 import math
 import os
@@ -21,6 +26,7 @@ from tqdm import tqdm
 from data import DataError, insects, results, weights
 
 USUAL_ARCH, BUILTIN_ARCH = "resnet18", "shufflenet_v2_x0_5"
+QUICK_PHOTOS = 64  # of each split, with --quick
 MODEL = "a model that transfer_learning.py saved"
 
 
@@ -81,15 +87,13 @@ def train_model(
     history = {key: [] for key in ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds")}
     best = copy.deepcopy(model.state_dict())
     if saved := checkpoint and checkpoint.load():
-        try:
+        with checkpoint.fits():
             history, best = saved["history"], saved["best"]
             for part, name in ((model, "model"), (optimizer, "optimizer"), (scheduler, "scheduler")):
                 if part:
                     part.load_state_dict(saved[name])
             if {key: len(values) for key, values in history.items()} != dict.fromkeys(history, len(history["seconds"])):
                 raise ValueError
-        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError):
-            raise DataError(f"{checkpoint.path}: does not fit; leave out --resume to start anew") from None
 
     done = len(history["val_accuracy"])
     batches = len(loaders["train"]) + len(loaders["val"])
@@ -382,7 +386,7 @@ def train(args):
         if run.finished:
             return results.show_results(run.finished, run.folder)
         sizes = pretrained.image_size, pretrained.val_size
-        loaders = make_loaders(photos, sizes, args.batch_size, workers, most=64 if args.quick else None)
+        loaders = make_loaders(photos, sizes, args.batch_size, workers, most=QUICK_PHOTOS if args.quick else None)
         models, histories = {}, {}
         for name in args.scenarios:
             results.seed_all(args.seed, name)
@@ -529,7 +533,7 @@ def parse_args(argv=None):
     """The flags, those whose default depends on others filled in."""
     parser = results.Parser(prog="transfer_learning.py", description=__doc__.splitlines()[0])
     count, rate = results.at_least(1, below=2**31), results.at_least(0, float, below=1e6)
-    results.add_common_flags(parser)
+    results.add_common_flags(parser, f"2 epochs, {QUICK_PHOTOS} photos each to train and to validate")
     results.add_seed_flag(parser)
     parser.add_argument(
         "--epochs",
@@ -559,6 +563,7 @@ def parse_args(argv=None):
         "--model", metavar="FILE", help="the model for --predict (default: the freeze model of the last run)"
     )
     args = parser.parse_args(argv)
+    parser.keep_to("--predict", "--model", "--data", "--results", "--device", "--quick")
     if args.model and not args.predict:
         parser.error("--model goes with --predict")
     args.epochs = args.epochs or (2 if args.quick else 10)

@@ -3,6 +3,8 @@
 Nothing here imports a script or a numpy layer.
 """
 
+import os
+import signal
 from pathlib import Path
 
 HOME = Path(__file__).parent  # where data is looked for when --data is not given, and where downloads go
@@ -22,6 +24,18 @@ SETS = {
 
 class DataError(Exception):
     """Something about the user's files, flags or machine is wrong; the message says in one line what to do."""
+
+
+def stop_early(*_):
+    """What Ctrl-C does until `run_main` takes over: one line and exit status 130, whatever is being imported."""
+    os.write(2, b"stopped before anything was begun\n")
+    os._exit(130)
+
+
+def catch_ctrl_c():
+    """Called by a script before its imports: PyTorch's take seconds, and Ctrl-C would end in a long traceback."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not so in the background
+        signal.signal(signal.SIGINT, stop_early)
 
 
 def locate(name, root=HOME):

@@ -10,6 +10,11 @@ on where this one stopped. A file takes its place only when it is whole, has the
 unpacks to what it should.
 """
 
+if __name__ == "__main__":
+    from data import catch_ctrl_c
+
+    catch_ctrl_c()
+
 import argparse
 import contextlib
 import dataclasses

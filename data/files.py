@@ -44,6 +44,8 @@ def user_errors(path):
 def write_bytes(path, content):
     """Writes `content` to `path`: under a temporary name first, then renamed, so that no reader ever sees a part of it.
 
+    What a process that was killed left of its temporary file, `sweep` removes.
+
     Raises DataError, naming the file, where it cannot be written; what was at `path` before is then still there.
     """
     path = Path(path)
@@ -51,8 +53,10 @@ def write_bytes(path, content):
     with user_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            temporary.write_bytes(content)
-            os.replace(temporary, path)
+            temporary.touch()
+            with _held(temporary):
+                temporary.write_bytes(content)
+                os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -77,7 +81,8 @@ def scratch_folder(parent):
         Path(parent).mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=parent))
     try:
-        yield scratch
+        with _held(scratch):
+            yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -109,27 +114,53 @@ if hasattr(os, "register_at_fork"):
 
 
 @contextlib.contextmanager
+def _held(path, wait=True):
+    """Locks a file or folder while the block runs; the system drops the lock however the process ends.
+
+    Gives whether it is locked: there are disks on a network, and systems, without locks.
+    Raises BlockingIOError where another process has it and `wait` is False.
+    """
+    handle = os.open(path, os.O_RDONLY)
+    _locks.add(handle)
+    try:
+        yield _lock(handle, wait)
+    finally:
+        if handle in _locks:  # not so in a forked process
+            _locks.remove(handle)
+            os.close(handle)
+
+
+def _lock(handle, wait):
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        raise
+    except (OSError, AttributeError):
+        return False
+
+
+@contextlib.contextmanager
 def alone(folder, advice):
-    """Keeps `folder` to this process while the block runs; the system drops the lock however the process ends.
+    """Keeps `folder` to this process while the block runs.
 
     Raises DataError, which ends with `advice`, where another process has the folder, or where there is no such folder.
     """
-    with user_errors(folder):
-        lock = os.open(folder, os.O_RDONLY)
-    _locks.add(lock)
-    try:
-        if fcntl:
+    with contextlib.ExitStack() as stack:
+        with user_errors(folder):
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                stack.enter_context(_held(folder, wait=False))
             except BlockingIOError:
                 raise DataError(f"{folder}: another run is busy here; {advice}") from None
-            except OSError:  # a network disk without locks
-                pass
         yield
-    finally:
-        if lock in _locks:  # not so in a forked process
-            _locks.remove(lock)
-            os.close(lock)
+
+
+def sweep(folder):
+    """Removes what killed runs left unfinished in `folder`; what a living one is still writing is locked, and stays."""
+    for path in Path(folder).glob(f"{TEMPORARY}*"):
+        with contextlib.suppress(OSError), _held(path, wait=False) as locked:
+            if locked:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def sha256(path):

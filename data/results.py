@@ -20,6 +20,7 @@ import math
 import os
 import platform
 import random
+import signal
 import sys
 import time
 import warnings
@@ -28,8 +29,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data import DataError
-from data.files import TEMPORARY, alone, user_errors, write_bytes, write_json
+from data import DataError, stop_early
+from data.files import alone, sweep, user_errors, write_bytes, write_json, write_text
 
 COLORS = (
     "#0072B2",
@@ -39,6 +40,9 @@ COLORS = (
     "#E69F00",
     "#56B4E9",
 )  # Okabe & Ito: distinct to colour-blind eyes
+
+
+NO_MEMORY = "error: not enough memory; try smaller sizes (see --help)"
 
 
 # ---- the command line
@@ -59,11 +63,20 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, args=None, namespace=None):
         """As argparse's, but an empty text (an unset variable of the shell, say) is an error."""
+        self.words = sys.argv[1:] if args is None else args
         flags = super().parse_args(args, namespace)
         for name, value in vars(flags).items():
             if value == "" or (isinstance(value, list) and "" in value):
                 self.error(f"argument --{name.replace('_', '-')}: is empty")
         return flags
+
+    def keep_to(self, flag, *others):
+        """After `parse_args`: an error where `flag` was given beside one not in `others`, which would do nothing."""
+        options = [option for action in self._actions for option in action.option_strings]
+        given = [option for option in options if any(f"{word}=".startswith(f"{option}=") for word in self.words)]
+        strange = [option for option in given if option not in (flag, *others)]
+        if flag in given and strange:
+            self.error(f"argument {strange[0]}: does nothing beside {flag}; leave one of them out")
 
     def error(self, message):
         raise DataError(f"{message}; see {self.prog} --help")
@@ -83,8 +96,8 @@ def at_least(low, kind=int, below=float("inf")):
     return number
 
 
-def add_common_flags(parser):
-    """Adds the flags that every script has; --epochs or --steps is the script's own."""
+def add_common_flags(parser, quick):
+    """Adds the flags that every script has; --epochs or --steps is the script's own. quick: what --quick changes."""
     parser.add_argument(
         "--data", metavar="DIR", help="folder with the real data, or 'builtin' (default: data/ if it is there)"
     )
@@ -96,7 +109,7 @@ def add_common_flags(parser):
         "--resume", action="store_true", help="go on with a run that was stopped, from its last checkpoint"
     )
     parser.add_argument(
-        "--quick", action="store_true", help="a first look in seconds: little training, results in their own folder"
+        "--quick", action="store_true", help=f"a first look in seconds: {quick}; results in a folder of their own"
     )
 
 
@@ -117,14 +130,22 @@ def run_main(main, go_on="the same command with --resume goes on from the last c
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a name that this terminal cannot write
     try:
+        if signal.getsignal(signal.SIGINT) is stop_early:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         main()
         sys.stdout.flush()
     except DataError as error:
         # What a process that reads photos raised comes with its traceback before it.
         sys.exit(_last_words(f"error: {str(error).rpartition('DataError: ')[2].strip()}", 2))
     except MemoryError:
-        sys.exit(_last_words("error: not enough memory; try smaller sizes (see --help)", 2))
+        sys.exit(_last_words(NO_MEMORY, 2))
+    except RuntimeError as error:
+        if "out of memory" not in str(error) and "can't allocate memory" not in str(error):  # CUDA's words, the CPU's
+            raise
+        sys.exit(_last_words(NO_MEMORY, 2))
     except KeyboardInterrupt:
+        with contextlib.suppress(ValueError):  # not in the main thread
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # pressed twice it is one line too
         sys.exit(_last_words(f"stopped; {go_on}", 130))
     except BrokenPipeError:  # the reader of our output (head, less) has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -246,6 +267,14 @@ class Checkpoint:
         check_identity(self.path, content["identity"], self.identity)
         return content["state"]
 
+    @contextlib.contextmanager
+    def fits(self):
+        """While a loaded state is put to use: what one with other parts raises becomes a DataError."""
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError):
+            raise DataError(f"{self.path}: does not fit; leave out --resume to start anew") from None
+
     def save(self, state):
         """Keeps `state`: tensors, numbers, strings, and dicts and lists of them."""
         save_tensors(self.path, {"identity": self.identity, "state": state})
@@ -264,6 +293,9 @@ def check_identity(path, saved, current):
 class Run:
     """One run of a script: its folder `<--results>/<script>` (`<script>-quick` with --quick), kept to itself by a lock.
 
+    What it writes lies in the folder's own folder `unfinished` until `finish` moves it up, so that a run which fails,
+    for want of room or otherwise, leaves the results of the run before as they were.
+
     data, weights: what the plots and results.json say they show. settings: a flat dict of all else that the numbers
     depend on. `finished` is the results.json of an equal run that is done, where --resume finds one, else None.
     Raises DataError on entering: another run is busy in the folder, it cannot be written, or --resume finds a run of
@@ -275,7 +307,8 @@ class Run:
         self.folder = Path(args.results) / (script + "-quick" * args.quick)
         self.saved = dict(script=script, data=data, weights=weights, seed=args.seed, settings=settings)
         self.identity = {**settings, **{key: self.saved[key] for key in ("script", "data", "weights", "seed")}}
-        self.plots, self.models, self.seconds, self.finished = [], [], {}, None
+        self.unfinished = self.folder / "unfinished"
+        self.plots, self.models, self.texts, self.seconds, self.finished = [], [], [], {}, None
         self.started = time.perf_counter()
 
     def __enter__(self):
@@ -283,6 +316,8 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
             stack.enter_context(alone(self.folder, "wait for it, or give another --results"))
+            for folder in (self.folder.parent / "cache", self.folder, self.unfinished):
+                sweep(folder)
             self._take_up() if self.resume else self._start_anew()
             self.lock = stack.pop_all()
         return self
@@ -293,17 +328,19 @@ class Run:
     def _checkpoints(self):
         return sorted(self.folder.glob("checkpoint-*.pt"))
 
-    def _remove(self, paths):
+    def _clear(self, outdated=()):
+        """Removes the files of the run before that are outdated, and all that a run which is not finished leaves."""
         with user_errors(self.folder):
-            for path in paths:
+            for path in [*outdated, *self.unfinished.glob("*"), *self._checkpoints()]:
                 path.unlink()
+            if self.unfinished.exists():
+                self.unfinished.rmdir()
 
     def _start_anew(self):
-        self._remove([*self._checkpoints(), *self.folder.glob(f"{TEMPORARY}*")])
+        self._clear()
         self.checkpoint("start").save({})  # from here on, what an earlier run left is not what --resume goes on with
 
     def _take_up(self):
-        self._remove(self.folder.glob(f"{TEMPORARY}*"))
         for path in self._checkpoints():
             Checkpoint(path, self.identity).load()
         saved = self.folder / "results.json"
@@ -312,6 +349,7 @@ class Run:
         self.finished = read_results(saved)
         if self.finished:
             check_identity(saved, {**self.finished["settings"], **self.finished}, self.identity)
+            self._clear()
         else:
             print(f"--resume: no checkpoint in {shown(self.folder)}; starting anew")
             self._start_anew()
@@ -322,35 +360,43 @@ class Run:
 
     def figure(self, figure, file, title, caption):
         """Saves a matplotlib figure as `file` and notes it for results.json with a title and what to look for in it."""
-        save_figure(figure, self.folder / file)
+        save_figure(figure, self.unfinished / file)
         self.plots.append({"file": file, "title": title, "caption": caption})
 
     def picture(self, image, file, title, caption):
         """Saves a PIL image as a PNG, pixel by pixel, and notes it as `figure` does."""
         buffer = io.BytesIO()
         image.save(buffer, format="png")
-        write_bytes(self.folder / file, buffer.getbuffer())
+        write_bytes(self.unfinished / file, buffer.getbuffer())
         self.plots.append({"file": file, "title": title, "caption": caption})
 
     def model(self, file, content):
         """Saves a trained model as `file`: its weights and what it takes to use them."""
-        save_tensors(self.folder / file, content)
+        save_tensors(self.unfinished / file, content)
         self.models.append(file)
 
+    def text(self, file, lines):
+        """Saves lines of text as `file`: predictions, examples."""
+        write_text(self.unfinished / file, "".join(f"{line}\n" for line in lines))
+        self.texts.append(file)
+
+    def _files(self):
+        return [*(plot["file"] for plot in self.plots), *self.models, *self.texts]
+
     def _outdated(self):
-        """The plots and models that the results.json of the run before names and this run has not."""
+        """The files that the results.json of the run before names and this run has not."""
         try:
-            before = read_results(self.folder / "results.json") or {}
-            names = {*(plot["file"] for plot in before.get("plots", ())), *before.get("models", ())}
-            names -= {*(plot["file"] for plot in self.plots), *self.models}
+            before = read_results(self.folder / "results.json") or {"plots": []}
+            names = {*(plot["file"] for plot in before["plots"]), *before.get("models", ()), *before.get("texts", ())}
+            names -= {*self._files()}
             return [path for name in names if (path := self.folder / Path(name).name).is_file()]
         except (DataError, TypeError, KeyError):  # no results.json of ours: nothing is known to be outdated
             return []
 
     def finish(self, metrics, columns, rows):
-        """Writes results.json, prints the table and the paths of the plots, drops the checkpoints.
+        """Writes results.json, moves all files up, prints the table and the paths of the plots, drops the checkpoints.
 
-        Plots and models of the run before that this one did not write again go too: the folder shows one run.
+        Files of the run before that this one did not write again go too: the folder shows one run.
 
         metrics: nested dicts and lists of numbers. columns, rows: the short table, cells as text.
         """
@@ -358,11 +404,14 @@ class Run:
         results = {
             **self.saved, "metrics": metrics, "table": {"columns": columns, "rows": rows},
             "seconds": {name: round(value, 1) for name, value in self.seconds.items()},
-            "versions": versions(), "plots": self.plots, "models": self.models,
+            "versions": versions(), "plots": self.plots, "models": self.models, "texts": self.texts,
         }  # fmt: skip
         outdated = self._outdated()
-        write_json(self.folder / "results.json", results)
-        self._remove([*outdated, *self._checkpoints()])
+        write_json(self.unfinished / "results.json", results)
+        for file in [*self._files(), "results.json"]:
+            with user_errors(self.folder / file):
+                os.replace(self.unfinished / file, self.folder / file)
+        self._clear(outdated)
         show_results(results, self.folder)
 
 

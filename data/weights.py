@@ -1,6 +1,7 @@
 """Pre-trained networks: finds a weights file, checks it, and builds the torchvision network that it belongs to."""
 
 import hashlib
+import os
 import re
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -133,7 +134,7 @@ def find(arch, data=None):
             if path.exists():
                 return path
     cached = [Path(torch.hub.get_dir()) / "checkpoints" / name for name in published]
-    return next((path for path in cached if path.is_file()), None)
+    return next((path for path in cached if os.path.isfile(path)), None)  # also where the cache may not be entered
 
 
 def load(arch, data=None):

@@ -142,6 +142,29 @@ def test_new_folder_that_is_killed_leaves_no_folder_of_that_name(tmp_path):
     assert [name for name in os.listdir(tmp_path) if not name.startswith(files.TEMPORARY)] == []
 
 
+def test_what_a_killed_process_left_unfinished_is_swept_away_and_what_a_living_one_writes_is_not(tmp_path):
+    code = (
+        "import os, signal, sys; from data import files\n"
+        "files.os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "with files.new_folder(sys.argv[1] + '/set') as folder:\n"
+        "    files.write_bytes(sys.argv[1] + '/file', b'1')"
+    )
+    assert run_python(code, tmp_path).returncode == -9
+    assert len(list(tmp_path.glob(files.TEMPORARY + "*"))) == 2
+    (tmp_path / "mine").touch()
+    with files.new_folder(tmp_path / "other") as folder:
+        files.sweep(tmp_path)
+        assert set(tmp_path.iterdir()) == {folder.parent, tmp_path / "mine"}
+    files.sweep(tmp_path / "nosuch")
+
+
+def test_without_locks_nothing_is_swept_away_as_nothing_tells_whose_it_is(tmp_path, monkeypatch):
+    (tmp_path / f"{files.TEMPORARY}1-x").touch()
+    monkeypatch.setattr(files, "fcntl", None)
+    files.sweep(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 def test_new_folder_keeps_a_folder_that_another_run_has_made_meanwhile(tmp_path):
     with files.new_folder(tmp_path / "set") as folder:
         (folder / "x").write_bytes(b"second")

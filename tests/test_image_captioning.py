@@ -556,7 +556,20 @@ def test_a_run_leaves_its_plots_its_models_its_examples_and_results_json_and_not
 def test_results_json_has_the_promised_keys(finished_run, name):
     saved = read(finished_run.results, name)
     assert saved.keys() == {
-        *("script", "data", "weights", "seed", "settings", "metrics", "seconds", "versions", "plots", "models", "table")
+        *(
+            "script",
+            "data",
+            "weights",
+            "seed",
+            "settings",
+            "metrics",
+            "seconds",
+            "versions",
+            "plots",
+            "models",
+            "texts",
+            "table",
+        )
     }
     assert (saved["script"], saved["data"], saved["seed"]) == (name, "Flickr8k", 0)
     assert "squeezenet1_1" in saved["weights"] and saved["metrics"].keys() == set(CELLS)

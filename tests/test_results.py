@@ -16,7 +16,20 @@ from PIL import Image
 from data import DataError, files, results
 from tests.conftest import REPO, python_environment, snapshot
 
-KEYS = {"script", "data", "weights", "seed", "settings", "metrics", "seconds", "versions", "plots", "models", "table"}
+KEYS = {
+    "script",
+    "data",
+    "weights",
+    "seed",
+    "settings",
+    "metrics",
+    "seconds",
+    "versions",
+    "plots",
+    "models",
+    "texts",
+    "table",
+}
 
 
 def make_args(folder, **flags):
@@ -41,7 +54,7 @@ def finish(run):
 
 def parse(*argv):
     parser = results.Parser(prog="script.py")
-    results.add_common_flags(parser)
+    results.add_common_flags(parser, "one epoch")
     results.add_seed_flag(parser)
     return parser.parse_args([str(word) for word in argv])
 
@@ -52,6 +65,25 @@ def test_a_wrong_flag_is_a_dataerror_that_names_the_flag_and_the_help(argv):
     with pytest.raises(DataError) as error:
         parse(*argv)
     assert str(argv[0]) in str(error.value) and "script.py --help" in str(error.value)
+
+
+def ask(*argv):
+    parser = results.Parser(prog="script.py")
+    for flag in ("--ask", "--model", "--epochs"):
+        parser.add_argument(flag)
+    parser.parse_args(argv)
+    parser.keep_to("--ask", "--model")
+
+
+@pytest.mark.parametrize("argv", [["--epochs", "3", "--ask", "x"], ["--ask=x", "--epochs=3"]])
+def test_a_flag_that_would_do_nothing_beside_another_is_an_error_that_names_both(argv):
+    with pytest.raises(DataError, match="--epochs: does nothing beside --ask"):
+        ask(*argv)
+
+
+@pytest.mark.parametrize("argv", [["--ask", "x", "--model", "y"], ["--epochs", "3", "--model", "y"], []])
+def test_flags_that_go_together_are_no_error(argv):
+    ask(*argv)
 
 
 def test_the_help_explains_every_shared_flag(capsys):
@@ -199,8 +231,37 @@ def test_results_json_is_written_after_the_plots_and_before_the_checkpoints_go(t
         run.checkpoint("a").save({})
         monkeypatch.setattr(files.os, "replace", replace)
         finish(run)
-    assert list(there) == ["plot.png", "results.json"]
+    assert list(there) == ["plot.png", "results.json"]  # in the folder of unfinished files, then in the run's own
     assert there["results.json"] >= {"plot.png", "checkpoint-a.pt"}
+
+
+def test_until_a_run_is_finished_the_results_of_the_one_before_stay_as_they_were(tmp_path):
+    with make_run(tmp_path) as run:
+        run.model("model.pt", {"run": 1})
+        run.text("said.txt", ["one"])
+        finish(run)
+    before = snapshot(tmp_path / "script")
+    with make_run(tmp_path) as run:
+        run.model("model.pt", {"run": 2})
+        run.text("said.txt", ["two"])
+        assert {name: snapshot(tmp_path / "script")[name] for name in before} == before
+        finish(run)
+    assert (tmp_path / "script" / "said.txt").read_text() == "two\n"
+    assert snapshot(tmp_path / "script").keys() == before.keys()
+
+
+def test_a_file_that_vanished_before_the_end_is_a_dataerror_that_names_it(tmp_path):
+    with pytest.raises(DataError, match="model.pt: No such file"), make_run(tmp_path) as run:
+        run.model("model.pt", {})
+        (run.unfinished / "model.pt").unlink()
+        finish(run)
+
+
+def test_a_new_run_drops_what_an_unfinished_one_had_written(tmp_path):
+    with make_run(tmp_path) as run:
+        run.text("said.txt", ["one"])
+    with make_run(tmp_path):
+        assert set(snapshot(tmp_path / "script")) == {"checkpoint-start.pt"}
 
 
 def test_the_end_of_a_run_prints_the_table_and_the_paths_of_the_plots(tmp_path, capsys):
@@ -276,6 +337,7 @@ def test_a_run_killed_before_its_first_checkpoint_is_resumed_although_an_earlier
 def test_plots_and_models_of_the_run_before_that_a_run_does_not_write_again_go(tmp_path):
     with make_run(tmp_path) as run:
         run.model("old.pt", {})
+        run.text("old.txt", [])
         run.model("both.pt", {})
         finish(run)
     (tmp_path / "script" / "my own.png").touch()
@@ -443,6 +505,61 @@ def test_letters_of_any_language_stay_readable_in_the_last_line(capsys):
 def test_ctrl_c_ends_in_one_line_that_names_resume_and_status_130(capsys):
     status, line = end_of(fail_with(KeyboardInterrupt()), capsys)
     assert status == 130 and line.count("\n") == 1 and "--resume" in line
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried to"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    ],
+    ids=["Python", "PyTorch", "CUDA"],
+)
+def test_too_little_memory_is_one_line_and_status_2(capsys, error):
+    assert end_of(fail_with(error), capsys) == (2, "error: not enough memory; try smaller sizes (see --help)\n")
+
+
+def test_another_error_of_pytorch_keeps_its_traceback():
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        results.run_main(fail_with(RuntimeError("size mismatch")))
+
+
+def test_pytorch_s_own_words_for_no_memory_are_understood(capsys):
+    assert end_of(lambda: torch.empty(2**50), capsys)[0] == 2
+
+
+# Whoever runs the tests in the background has it ignored, and a child process inherits that.
+HEARS_CTRL_C = "import os, signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+
+
+def test_ctrl_c_before_the_program_has_begun_is_one_line_and_status_130():
+    code = (
+        f"{HEARS_CTRL_C}; from data import catch_ctrl_c; catch_ctrl_c()\n"
+        "os.kill(os.getpid(), signal.SIGINT); import time; time.sleep(9)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, env=python_environment(), capture_output=True)
+    assert (done.returncode, done.stderr) == (130, b"stopped before anything was begun\n")
+
+
+def test_ctrl_c_after_the_program_has_begun_is_run_main_s_to_answer_and_pressed_twice_too():
+    code = (
+        f"{HEARS_CTRL_C}; from data import catch_ctrl_c; catch_ctrl_c(); from data import results\n"
+        "def press(*_): os.kill(os.getpid(), signal.SIGINT)\n"
+        "results._last_words = lambda *words, say=results._last_words: press() or say(*words)\n"
+        "results.run_main(press)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, env=python_environment(), capture_output=True)
+    assert done.returncode == 130 and done.stderr.startswith(b"stopped; ") and done.stderr.count(b"\n") == 1
+
+
+def test_a_program_in_the_background_goes_on_not_to_hear_ctrl_c():
+    code = (
+        "import os, signal; from data import catch_ctrl_c; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "catch_ctrl_c(); os.kill(os.getpid(), signal.SIGINT); print('on')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, env=python_environment(), capture_output=True)
+    assert (done.returncode, done.stdout) == (0, b"on\n")
 
 
 def test_a_bug_keeps_its_traceback():

@@ -345,7 +345,20 @@ def test_a_run_leaves_plots_predictions_models_examples_and_results_json_and_not
 def test_results_json_has_the_promised_keys_and_no_absolute_path_or_sentence(finished_run, tiny_reviews):
     saved, text = read(finished_run.results), (finished_run.folder / "results.json").read_text()
     assert saved.keys() == {
-        *("script", "data", "weights", "seed", "settings", "metrics", "seconds", "versions", "plots", "models", "table")
+        *(
+            "script",
+            "data",
+            "weights",
+            "seed",
+            "settings",
+            "metrics",
+            "seconds",
+            "versions",
+            "plots",
+            "models",
+            "texts",
+            "table",
+        )
     }
     assert saved["seed"] == [0, 1] and "glove.6B.50d.test.txt" in saved["weights"]
     assert not re.search(r'"/\w', text)
@@ -451,19 +464,16 @@ def test_two_runs_with_one_seed_give_equal_results_but_for_the_times(finished_ru
         assert again[name] == first[name], name
 
 
-def test_without_unlabelled_sentences_and_vectors_a_run_says_so_trains_its_own_and_goes_on(garden, tmp_path, command):
+def test_without_unlabelled_sentences_and_vectors_a_run_says_so_trains_its_own_and_goes_on(garden, finished, command):
     (garden / "unlabelled.txt").unlink()
     shutil.rmtree(garden / "glove")
-    stale = tmp_path / "results" / "sentiment" / "predictions_q1.txt"
-    stale.parent.mkdir(parents=True)
-    stale.touch()
-    done = command(
-        sentiment.main, "--data", garden, "--models", "glove", "--epochs", 1, "--results", tmp_path / "results"
-    )
+    stale = finished / "sentiment" / "predictions_q1.txt"
+    assert stale.exists()
+    done = command(sentiment.main, "--data", garden, "--models", "glove", "--epochs", 1, "--results", finished)
     assert (
         done.status == 0 and "no unlabelled.txt" in done.out and "GloVe trained on the training sentences" in done.out
     )
-    assert "trained" in read(tmp_path / "results")["weights"] and not stale.exists()
+    assert "trained" in read(finished)["weights"] and not stale.exists()
 
 
 def test_quick_takes_a_part_and_writes_to_a_folder_of_its_own(garden, tmp_path, command):

@@ -625,7 +625,20 @@ def test_the_table_of_the_handout_is_what_runs(three):
 def test_results_json_has_the_promised_keys_and_no_absolute_path(three):
     saved = read(three.results)
     assert saved.keys() == {
-        *("script", "data", "weights", "seed", "settings", "metrics", "seconds", "versions", "plots", "models", "table")
+        *(
+            "script",
+            "data",
+            "weights",
+            "seed",
+            "settings",
+            "metrics",
+            "seconds",
+            "versions",
+            "plots",
+            "models",
+            "texts",
+            "table",
+        )
     }
     assert saved["script"] == "style_transfer" and st.ARCH in saved["weights"] and "tubingen" in saved["data"]
     assert saved["metrics"].keys() == set(st.PRESETS) and saved["seconds"].keys() == {*st.PRESETS, "total"}

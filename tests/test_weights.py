@@ -53,6 +53,11 @@ def test_a_file_in_torchvisions_own_cache_is_found(folder, monkeypatch):
     assert weights.find(ARCH, folder) == cache / PUBLISHED
 
 
+def test_a_cache_that_cannot_be_entered_is_as_good_as_none(monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", "/" + "n" * 300)
+    assert weights.find(ARCH) is None
+
+
 def test_the_data_folder_comes_before_torchvisions_cache(folder, monkeypatch):
     (folder / "torch" / "hub" / "checkpoints").mkdir(parents=True)
     for path in (folder / "torch" / "hub" / "checkpoints" / PUBLISHED, folder / "weights" / PUBLISHED):

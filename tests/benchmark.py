@@ -6,10 +6,11 @@ and both reported as medians:
 - `Worker` is a process of its own that times what it is asked and idles in between, so that two libraries' thread pools
   and memory allocators do not disturb each other.
 
-A benchmark is a function of `pairs`, the number of rounds, and `threads`, listed in BENCHMARKS.
+A benchmark is a generator of Rows, given `pairs`, the number of rounds, and `threads`; they are listed in BENCHMARKS.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import platform
@@ -18,6 +19,44 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from pathlib import Path
+
+
+@dataclasses.dataclass
+class Row:
+    """One comparison: `ours` (of `what`) over `theirs` (of `beside`), both in `unit`, and the bar for that ratio.
+
+    low, high: the range of the ratio over the rounds, where each round has one.
+    """
+
+    what: str
+    beside: str
+    unit: str
+    ours: float
+    theirs: float
+    ratio: float | None = None
+    low: float | None = None
+    high: float | None = None
+    bar: float | None = None
+
+    def __post_init__(self):
+        self.ratio = self.ours / self.theirs if self.ratio is None else self.ratio
+
+    @classmethod
+    def of_rounds(cls, what, beside, unit, ours, theirs, bar=None):
+        """From one number a round for each side: medians, and the median and range of the rounds' ratios."""
+        ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+        middle = [statistics.median(values) for values in (ours, theirs, ratios)]
+        return cls(what, beside, unit, *middle, min(ratios), max(ratios), bar)
+
+    def __str__(self):
+        spread = "" if self.low is None else f"{self.low:.2f}-{self.high:.2f}"
+        bar = "" if self.bar is None else f"{self.bar:g}, {'met' if self.ratio <= self.bar else 'missed'}"
+        times = f"{self.ours:9.1f}{self.theirs:9.1f} {self.unit:3}"
+        return f"{self.what:44} {self.beside:38}{times}{self.ratio:6.2f} {spread:10} {bar}".rstrip()
+
+
+HEAD = f"{'what':44} {'beside':38}{'ours':>9}{'theirs':>9}     ratio {'range':10} bar"
 
 
 def seconds(f):
@@ -27,24 +66,30 @@ def seconds(f):
 
 
 def interleaved(*functions, pairs=7):
-    """Median seconds of each function, run in turn `pairs` times after one warm-up each."""
+    """Seconds of each function, a list of one a round, run in turn `pairs` times after one warm-up each."""
     for f in functions:
         f()
     rounds = [[seconds(f) for f in functions] for _ in range(pairs)]
-    return [statistics.median(times) for times in zip(*rounds, strict=True)]
+    return [list(times) for times in zip(*rounds, strict=True)]
+
+
+def timed(run, repeats):
+    """Median milliseconds of `repeats` runs after one warm-up."""
+    run()
+    return 1e3 * statistics.median(seconds(run) for _ in range(repeats))
 
 
 class Worker:
-    """A process of its own that serves one side of a comparison: `Worker(name).ask(...)` calls SIDES[name](...) there.
+    """A process of its own that serves one side of a comparison: `ask(name, ...)` calls SERVED[name](...) there.
 
     OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE are removed from its environment: they make numpy use another kernel than the
     one made for this processor.
     """
 
-    def __init__(self, side, threads=None):
+    def __init__(self, threads=None):
         environment = {k: v for k, v in os.environ.items() if k not in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")}
         environment |= {f"{library}_NUM_THREADS": threads for library in ("OPENBLAS", "OMP", "MKL") if threads}
-        command = [sys.executable, "-m", "tests.benchmark", "--serve", side]
+        command = [sys.executable, "-m", "tests.benchmark", "--serve"]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
@@ -61,9 +106,10 @@ class Worker:
         self.process.wait()
 
 
-def serve(side):
+def serve():
     for line in sys.stdin:
-        print(json.dumps(SIDES[side](*json.loads(line))), flush=True)
+        name, *question = json.loads(line)
+        print(json.dumps(SERVED[name](*question)), flush=True)
 
 
 # ---- layers: the numpy LSTM and RNN against torch.nn's, forward + backward with all gradients, float32 ----
@@ -150,42 +196,25 @@ def products(x, h0, Wx, Wh, b, dh):
     return run
 
 
-def numpy_side(what, cell, repeats, *shape):
-    """what: "layer", "plain" or "floor" for the median seconds, "memory" for (peak, kept) in bytes, "threads"."""
+def numpy_layer(cell, *shape):
+    """The layer, as a function of no arguments that returns h and the gradients."""
     import rnn_layers
 
-    if what == "threads":
-        return blas_kernel()
-    arrays = layer_input(cell, *shape)
-    *inputs, dh = arrays
+    *inputs, dh = layer_input(cell, *shape)
     forward, backward = getattr(rnn_layers, f"{cell.lower()}_forward"), getattr(rnn_layers, f"{cell.lower()}_backward")
 
-    def layer():
+    def run():
         h, cache = forward(*inputs)
         return h, backward(dh, cache)
 
-    if what == "memory":
-        tracemalloc.start()
-        h, gradients = layer()
-        _, peak = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        # h, the gates and their gradients, for the LSTM c and tanh(c) too, and the gradients that are returned
-        kept = {"LSTM": 1 + 4 + 4 + 2, "RNN": 1 + 1}[cell] * h.nbytes + sum(g.nbytes for g in gradients)
-        return peak, kept
-    plain = {"LSTM": plain_lstm, "RNN": plain_rnn}[cell]
-    run = {"layer": lambda: layer, "plain": lambda: lambda: plain(*arrays), "floor": lambda: products(*arrays)}[what]()
-    run()
-    return statistics.median(seconds(run) for _ in range(repeats))
+    return run
 
 
-def torch_side(what, cell, repeats, *shape):
-    """Median seconds of torch.nn.LSTM or torch.nn.RNN, forward and backward."""
+def torch_layer(cell, T, N, D, H):
+    """torch.nn.LSTM or torch.nn.RNN, forward and backward."""
     import torch
 
-    if what == "threads":
-        return torch.get_num_threads()
-    T, N, D, H = shape
-    x, h0, *_, dh = (torch.from_numpy(a) for a in layer_input(cell, *shape))
+    x, h0, *_, dh = (torch.from_numpy(a) for a in layer_input(cell, T, N, D, H))
     layer = getattr(torch.nn, cell)(D, H)
     x.requires_grad_()
     h0 = h0[None].requires_grad_()
@@ -196,11 +225,24 @@ def torch_side(what, cell, repeats, *shape):
         h, _ = layer(x, state)
         torch.autograd.grad(h, leaves, dh)
 
-    run()
-    return statistics.median(seconds(run) for _ in range(repeats))
+    return run
 
 
-SIDES = {"numpy": numpy_side, "torch": torch_side}
+def plain_layer(cell, *shape):
+    plain, arrays = {"LSTM": plain_lstm, "RNN": plain_rnn}[cell], layer_input(cell, *shape)
+    return lambda: plain(*arrays)
+
+
+def numpy_memory(cell, *shape):
+    """MB that forward + backward allocate, and MB of h, gates, cells, their gradients and the results."""
+    run = numpy_layer(cell, *shape)
+    tracemalloc.start()
+    h, gradients = run()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # h, the gates and their gradients, for the LSTM c and tanh(c) too, and the gradients that are returned
+    kept = {"LSTM": 1 + 4 + 4 + 2, "RNN": 1 + 1}[cell] * h.nbytes + sum(g.nbytes for g in gradients)
+    return peak / 1e6, kept / 1e6
 
 
 def blas_kernel():
@@ -215,31 +257,36 @@ def blas_kernel():
     return (blas[0].get("architecture", blas[0]["internal_api"]), blas[0]["num_threads"]) if blas else ("none", "?")
 
 
+SERVED = {
+    "kernel": blas_kernel,
+    "memory": numpy_memory,
+    "numpy": lambda repeats, *question: timed(numpy_layer(*question), repeats),
+    "torch": lambda repeats, *question: timed(torch_layer(*question), repeats),
+    "plain": lambda repeats, *question: timed(plain_layer(*question), repeats),
+    "products": lambda repeats, cell, *shape: timed(products(*layer_input(cell, *shape)), repeats),
+}
+
+
 def layers(pairs, threads=None):
     """float32 forward + backward of the numpy layers and of torch.nn's, all gradients, the input's included."""
-    with Worker("numpy", threads) as numpy, Worker("torch", threads) as torch:
-        kernel, threads = numpy.ask("threads", "LSTM", 0)
-        print(f"numpy: kernel {kernel}, {threads} threads; torch: {torch.ask('threads', 'LSTM', 0)} threads")
-        print("ratio: median over the rounds of numpy's time over torch's, and its range; times: medians, milliseconds")
-        print("floor: numpy's matrix products alone; plain: the equations step by step, nothing taken out of the loop")
-        print("peak: MB that forward + backward allocate, over h, gates, cells, their gradients and the results\n")
-        print(f"{'cell':5}{'(T, N, D, H)':20}{'torch':>8}{'numpy':>8}{'ratio':>7}{'bar':>5}{'range':>12}", end="")
-        print(f"{'floor':>8}{'plain':>8}{'peak':>7}{'ratio':>7}{'bar':>5}")
+    with Worker(threads) as numpy, Worker(threads) as torch:
+        print("numpy's kernel {}, {} threads".format(*numpy.ask("kernel")))
         for cell in GATES:
             for shape, bar in SHAPES.items():
                 repeats = 3 if shape[1] * shape[3] > 20_000 else 7
-                times = {"torch": [], "layer": [], "floor": [], "plain": []}
+                times = {"torch": [], "numpy": [], "products": [], "plain": []}
                 for k in range(pairs):
-                    times["torch"].append(torch.ask("time", cell, repeats, *shape))
-                    times["layer"].append(numpy.ask("layer", cell, repeats, *shape))
-                    for what in ("floor", "plain") if k < 3 else ():
-                        times[what].append(numpy.ask(what, cell, repeats, *shape))
-                ms = {side: 1e3 * statistics.median(values) for side, values in times.items()}
-                ratios = sorted(ours / theirs for ours, theirs in zip(times["layer"], times["torch"], strict=True))
-                peak, kept = numpy.ask("memory", cell, 1, *shape)
-                print(f"{cell:5}{str(shape):20}{ms['torch']:8.1f}{ms['layer']:8.1f}", end="")
-                print(f"{statistics.median(ratios):7.2f}{bar:5.1f}{ratios[0]:7.2f}-{ratios[-1]:.2f}", end="")
-                print(f"{ms['floor']:8.1f}{ms['plain']:8.1f}{peak / 1e6:7.1f}{peak / kept:7.2f}{1.3:5.1f}", flush=True)
+                    times["torch"].append(torch.ask("torch", repeats, cell, *shape))
+                    times["numpy"].append(numpy.ask("numpy", repeats, cell, *shape))
+                    for what in ("products", "plain") if k < 3 else ():
+                        times[what].append(numpy.ask(what, repeats, cell, *shape))
+                what, few = f"{cell}, T, N, D, H = {', '.join(map(str, shape))}", min(pairs, 3)
+                yield Row.of_rounds(what, f"torch.nn.{cell}", "ms", times["numpy"], times["torch"], bar)
+                yield Row.of_rounds(what, "the equations step by step", "ms", times["numpy"][:few], times["plain"])
+                yield Row.of_rounds(
+                    "  its matrix products alone", f"torch.nn.{cell}", "ms", times["products"], times["torch"][:few]
+                )
+                yield Row("  peak memory", "what it must keep", "MB", *numpy.ask("memory", cell, *shape), bar=1.3)
 
 
 # ---- transfer: what freezing saves, ResNet-18 at 224 pixels on the built-in photos, all of them, batches of 16 ----
@@ -268,11 +315,12 @@ def transfer(pairs, threads):
         (epochs(transfer_learning.finetune, 1)[0], *epochs(transfer_learning.freeze, 2)) for _ in range(min(pairs, 3))
     ]
     finetune, first, later = (statistics.median(times) for times in zip(*rounds, strict=True))
-    ratios = [median / finetune for median in (first, later, (first + 9 * later) / 10)]
-    print(f"{torch.get_num_threads()} threads, PyTorch {torch.__version__}, {len(rounds)} interleaved rounds, medians")
-    print(f"finetune {finetune:.1f} s an epoch; freeze {first:.1f} s for the first, {later:.1f} s for each later one,")
-    print("which finds the validation photos' features where the first left them")
-    print("ratio: first {:.2f}, later {:.2f}, mean of ten epochs {:.2f}; bar 0.35".format(*ratios))
+    for what, ours, bar in (
+        ("freeze, mean of ten epochs", (first + 9 * later) / 10, 0.35),
+        ("freeze, the first epoch", first, None),
+        ("freeze, a later epoch", later, None),
+    ):
+        yield Row(what, "an epoch of finetune", "s", ours, finetune, bar=bar)
 
 
 # ---- captioning: a training step of the numpy model and of its PyTorch twin, and a beam search ----
@@ -301,45 +349,36 @@ def captioning_learner(backend, N):
     return learners[backend](), features, captions
 
 
-def captioning_side(backend, N, repeats):
-    """Median seconds of a step: loss, gradients, their norm, Adam."""
+def captioning_step(backend, N, repeats):
+    """Median milliseconds of a step: loss, gradients, their norm, Adam."""
     import image_captioning
 
     learner, features, captions = captioning_learner(backend, N)
     recipe = image_captioning.Recipe(epochs=1, batch_size=N, lr=1e-3, decay=1.0)
-
-    def step():
-        learner.step(features, captions, 1e-3, recipe, None)
-
-    step()
-    return statistics.median(seconds(step) for _ in range(repeats))
+    return timed(lambda: learner.step(features, captions, 1e-3, recipe, None), repeats)
 
 
-def beam_side(photos):
+def beam_search(photos):
     """Seconds of a beam search of width 3 over so many photos, 30 words each: an untrained model ends no sooner."""
     learner, features, _ = captioning_learner("numpy", photos)
     return seconds(lambda: learner.model.beam_search(features, 3))
 
 
-SIDES |= {"captioning": captioning_side, "beam": beam_side}
+SERVED |= {"captioning": captioning_step, "beam": beam_search}
 
 
 def captioning(pairs, threads=None):
-    """The captioning LSTM's training step, numpy over PyTorch (nn's own LSTM kernel, fused Adam), and a beam search."""
-    with (
-        Worker("captioning", threads) as numpy,
-        Worker("captioning", threads) as torch,
-        Worker("beam", threads) as beam,
-    ):
-        print(f"T = {STEPS}, V = {WORDS:,}, word vectors 256, H = {HIDDEN}, float32; medians of {pairs} rounds, ms")
-        print(f"{'N':>4}{'torch':>9}{'numpy':>9}{'ratio':>7}{'bar':>5}{'range':>12}")
+    """A training step of the captioning LSTM by numpy and by PyTorch (its own LSTM kernel, fused Adam); beam search."""
+    print(f"T = {STEPS}, V = {WORDS:,}, word vectors 256, H = {HIDDEN}, float32")
+    with Worker(threads) as numpy, Worker(threads) as torch:
         for N, bar in CAPTIONING.items():
-            rounds = [(torch.ask("torch", N, 3), numpy.ask("numpy", N, 3)) for _ in range(pairs)]
-            theirs, ours = (1e3 * statistics.median(times) for times in zip(*rounds, strict=True))
-            ratios = sorted(b / a for a, b in rounds)
-            print(f"{N:4}{theirs:9.1f}{ours:9.1f}{statistics.median(ratios):7.2f}{bar:5.1f}", end="")
-            print(f"{ratios[0]:7.2f}-{ratios[-1]:.2f}", flush=True)
-        print(f"beam search, width 3, 1,000 photos, 30 words each: {beam.ask(1000):.1f} s (bar 60)")
+            rounds = [
+                (numpy.ask("captioning", "numpy", N, 3), torch.ask("captioning", "torch", N, 3)) for _ in range(pairs)
+            ]
+            yield Row.of_rounds(
+                f"a step of {N} captions", "the same by PyTorch", "ms", *zip(*rounds, strict=True), bar=bar
+            )
+        yield Row("beam 3, 1,000 photos, 30 words each", "a minute", "s", numpy.ask("beam", 1000), 60, bar=1)
 
 
 # ---- style: a step of style transfer beside the network alone, the handout's layers and sizes, built-in weights ----
@@ -415,14 +454,15 @@ def style(pairs, threads):
         bare(plain_layers, start(192, 256, first_layout)), stepper(plain_layers, start(192, 256, first_layout)),
         products(layers, start(192, 256, last_layout)), pairs=2 * pairs,
     )  # fmt: skip
-    step, alone, alone_contiguous, step_contiguous, floor = (1e3 * value for value in times)
-    print(f"{torch.get_num_threads()} threads, PyTorch {torch.__version__}, {2 * pairs} interleaved rounds, medians")
-    print(f"step                               {step:7.1f} ms   (contiguous instead: {step_contiguous:.1f} ms)")
-    print(f"network alone, channels-last       {alone:7.1f} ms   ratio {step / alone:.2f}, bar 1.25")
-    print(f"network alone, as torchvision's    {alone_contiguous:7.1f} ms   ratio {step / alone_contiguous:.2f}")
-    print(f"two products a Gram matrix, alone  {floor:7.1f} ms   so no less than {1 + floor / alone:.2f} of the first")
-    small, large = kept(192, 256), kept(384, 512)
-    print(f"kept for backward: {small:.1f} MB; four times the pixels: {large:.1f} MB, ratio {large / small:.2f}")
+    step, alone, alone_contiguous, step_contiguous, floor = ([1e3 * value for value in side] for side in times)
+    no_less = [a + b for a, b in zip(alone, floor, strict=True)]
+    yield Row.of_rounds("a step", "the network alone, channels-last", "ms", step, alone, 1.25)
+    yield Row.of_rounds("  the network and two products a Gram matrix", "the network alone", "ms", no_less, alone)
+    yield Row.of_rounds("a step", "the network as torchvision gives it", "ms", step, alone_contiguous)
+    yield Row.of_rounds("a step", "a step on contiguous tensors", "ms", step, step_contiguous)
+    yield Row(
+        "kept for backward, four times the pixels", "kept for backward", "MB", kept(384, 512), kept(192, 256), bar=4
+    )
 
 
 # ---- sentiment: what sorting the sentences by length saves, an epoch of the LSTM on the built-in sentences ----
@@ -457,11 +497,8 @@ def sentiment(pairs, threads):
         optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.lr, fused=True)
         return lambda: train_epoch(network, sentences, optimizer, recipe, 0, 0.1, tqdm(disable=True))
 
-    pairs = min(pairs, 5)
-    ours, plain = interleaved(epoch(encoded), epoch(unsorted), pairs=pairs)
-    print(f"{torch.get_num_threads()} threads, PyTorch {torch.__version__}, {pairs} interleaved rounds, medians")
-    print(f"{len(encoded):,} sentences of {int(encoded.lengths.min())} to {int(encoded.lengths.max())} words")
-    print(f"sorted {ours:.1f} s an epoch, unsorted and padded {plain:.1f} s; ratio {ours / plain:.2f}")
+    ours, plain = interleaved(epoch(encoded), epoch(unsorted), pairs=min(pairs, 5))
+    yield Row.of_rounds("an epoch, sorted by length", "unsorted, padded to the longest", "s", ours, plain)
 
 
 # ---- the command ----
@@ -491,16 +528,24 @@ def main():
     parser.add_argument("--pairs", type=int, default=9, help="interleaved rounds (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="three rounds only")
     parser.add_argument("--threads", metavar="K", help="threads of the workers' libraries (default: each its own)")
-    parser.add_argument("--serve", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--save", metavar="FILE", help="write the rows as JSON too")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.serve:
-        return serve(args.serve)
+        return serve()
     if unknown := set(args.names) - set(BENCHMARKS):
         parser.error(f"no benchmark named {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
-    print(f"{processor()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    machine = f"{processor()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    print(f"{machine}; medians of interleaved rounds; ratio: ours over theirs")
+    found = {"machine": machine, "threads": args.threads}
     for name in args.names or BENCHMARKS:
         print(f"\n{name}: {BENCHMARKS[name].__doc__}")
-        BENCHMARKS[name](3 if args.quick else args.pairs, args.threads)
+        found[name] = []
+        for row in BENCHMARKS[name](3 if args.quick else args.pairs, args.threads):
+            print(row if found[name] else f"{HEAD}\n{row}", flush=True)
+            found[name].append(dataclasses.asdict(row))
+    if args.save:
+        Path(args.save).write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -555,43 +555,31 @@ def validation(model, data, args):
 
 
 def report_full(run, models, histories, data, args):
-    """Tables, curves, samples and results.json of `train_full`; the test split is read here, and nowhere else.
-
-    "another photo" is the check that a model looks at all: the search is given the features of the photo before.
-    """
-    beam = f"beam {args.beam_width}"
-    searches = {
-        "greedy": lambda model, features: model.sample(features, unk=False),
-        beam: lambda model, features: model.beam_search(features, args.beam_width, unk=False),
-        f"{beam}, another photo": lambda model, features: searches[beam](model, np.roll(features, 1, axis=0)),
-    }
+    """Tables, curves, samples and results.json of `train_full`; the test split is read here, and nowhere else."""
     metrics, rows, lines = {}, [], []
+    people = {split: [" ".join(photo[0]) for photo in data.references[split]] for split in ("val", "test")}
+    rng = np.random.default_rng(args.seed)
+    shown = {split: np.sort(rng.choice(len(all_), min(4, len(all_)), replace=False)) for split, all_ in people.items()}
     for cell, model in models.items():
+        said = search_photos(model, data, args.beam_width)
+        bleu = {name: bleu_of(splits, data) for name, splits in said.items()}
         metrics[cell] = {
             "best_epoch": best_epoch(histories[cell]) + 1,
             "unigram_bleu_val": evaluate_model(model, data, "val", seed=args.seed),
             "parameters": sum(w.size for w in model.params.values()),
             "history": {name: values for name, values in histories[cell].items() if name != "step_loss"},
+            **bleu,
         }
-        texts = {}
-        for name, search in searches.items():
-            said = {split: search(model, data.features[split]) for split in ("val", "test")}
-            said = {split: [captions.decode(row, data.idx_to_word) for row in said[split]] for split in said}
-            bleu = {split: corpus_bleu(data.references[split], said[split]) for split in said}
-            metrics[cell][name] = {
-                split: {f"bleu{n}": value for n, value in enumerate(bleu[split], 1)} for split in bleu
-            }
-            shown = [bleu["val"][0], bleu["val"][3], *bleu["test"]]
-            rows.append([NAMES[cell], name, *(f"{100 * value:.1f}" for value in shown)])
-            texts[name] = {split: [" ".join(words) for words in said[split]] for split in said}
-        people = {split: [" ".join(photo[0]) for photo in data.references[split]] for split in ("val", "test")}
-        rng = np.random.default_rng(args.seed)
-        told = {}
-        for split in people:
-            some = np.sort(rng.choice(len(people[split]), min(4, len(people[split])), replace=False))
-            told[split] = some, [texts[beam][split][k] for k in some], [people[split][k] for k in some]
+        for name, found in bleu.items():
+            figures = [found["val"]["bleu1"], found["val"]["bleu4"], *found["test"].values()]
+            rows.append([NAMES[cell], name, *(f"{100 * value:.1f}" for value in figures)])
+        texts = {split: [" ".join(words) for words in all_] for split, all_ in said[f"beam {args.beam_width}"].items()}
+        told = {
+            split: (some, [texts[split][k] for k in some], [people[split][k] for k in some])
+            for split, some in shown.items()
+        }
         show_samples(run, data, cell, told, f"{NAMES[cell]} · {run.saved['data']}; features: {data.source.name}")
-        lines += example_lines(NAMES[cell], data, texts[beam], people)
+        lines += example_lines(NAMES[cell], data, texts, people)
     run.text("examples.txt", lines)
     run.figure(
         plot_full(histories, f"{run.saved['data']}; {data.source.name}"),
@@ -600,6 +588,38 @@ def report_full(run, models, histories, data, args):
         "Loss on training and validation captions and BLEU of the validation photos' captions, by epoch.",
     )
     run.finish(metrics, ["model", "search", "val BLEU-1", "BLEU-4", "test BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4"], rows)
+
+
+def search_photos(model, data, width):
+    """What a model says of the validation and test photos by each search: {search: {split: captions, lists of words}}.
+
+    "another photo" is the check that a model looks at all: the search is given the features of the photo before.
+    """
+
+    def greedy(features):
+        return model.sample(features, unk=False)
+
+    def beam(features):
+        return model.beam_search(features, width, unk=False)
+
+    searches = {
+        "greedy": greedy,
+        f"beam {width}": beam,
+        f"beam {width}, another photo": lambda features: beam(np.roll(features, 1, axis=0)),
+    }
+    return {
+        name: {
+            split: [captions.decode(row, data.idx_to_word) for row in search(data.features[split])]
+            for split in ("val", "test")
+        }
+        for name, search in searches.items()
+    }
+
+
+def bleu_of(said, data):
+    """{split: {"bleu1": ..., "bleu4": ...}} of captions as lists of words ({split: captions}), a share of 1."""
+    bleu = {split: corpus_bleu(data.references[split], said[split]) for split in said}
+    return {split: {f"bleu{n}": value for n, value in enumerate(found, 1)} for split, found in bleu.items()}
 
 
 def plot_full(histories, title):

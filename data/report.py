@@ -1,7 +1,7 @@
 """The grader's page: `python -m data.report [DIR]` writes DIR/report.html from what the scripts left under DIR.
 
-One file that needs no other: the plots are inside it, it runs nothing and asks nothing of the network. Every text from a
-results.json is escaped, and a plot is read only where it is a PNG file of its run's own folder.
+One file that needs no other: the plots are inside it, it runs nothing and asks nothing of the network. Every text from
+a results.json is escaped, and a plot is read only where it is a PNG file of its run's own folder.
 """
 
 import base64
@@ -16,12 +16,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data import DataError
-from data.files import write_text
+from data.files import user_errors, write_text
 from data.results import Parser, read_results, run_main, shown
 
-PICTURE_BYTES = (
-    8_000_000  # more than any plot of the scripts has: a page that opens at once is worth more than a poster
-)
+PICTURE_BYTES = 8_000_000  # the scripts' own plots of photos have about two million
 RUN_BYTES = 48_000_000  # of all pictures of one run
 PICTURE_SIDE = 8_000  # pixels: a small file can hold a picture that takes all of a reader's memory
 SMALL_SIDE = 480  # pixels: pictures up to here stand side by side
@@ -37,7 +35,7 @@ class Part(NamedTuple):
     command: str
     figures: str  # what the figures of the contents are
     column: str  # the table's column that holds them
-    rows: str = ".*"  # of rows whose second cell is this (a regular expression)
+    rows: str = "(?s:.*)"  # of rows whose second cell is this (a regular expression)
     title: str = ""  # what tells the run from the problem's other one
 
 
@@ -56,55 +54,62 @@ class Problem(NamedTuple):
 
 CHECK = """\
 <p>The answer is code and algebra, in <code>rnn_layers.py</code> and <code>WRITEUP.md</code>, and leaves no results to
-show here. See it hold:</p>
+show here. To see it hold:</p>
 <pre><code>python rnn_layers.py
 python -m pytest tests/test_rnn_layers.py</code></pre>
-<p>The first prints, in a second, the worst error of each layer's gradients against numeric ones. Look at the lines
-<code>{step}</code>, to stay below 1e-07, and <code>{sequence}</code>, to stay below 1e-06. The second compares them with
+<p>The first prints within seconds the worst error of each layer's gradients against numeric ones: the line
+<code>{step}</code> is to stay below 1e-07, the line <code>{sequence}</code> below 1e-06. The second compares them with
 PyTorch's too.</p>"""
 
 PROBLEMS = (
     Problem(
         "Transfer learning",
-        "Tell ants from bees with a network that has seen other pictures before: once all of its weights are trained on"
-        " (<code>finetune</code>), once only a new last layer is (<code>freeze</code>). Report the accuracy of both on the"
-        " validation photos.",
+        "Tell ants from bees with a network that has seen other pictures before: once all of its weights are trained"
+        " on (<code>finetune</code>), once only a new last layer is (<code>freeze</code>). Report the accuracy of both"
+        " on the validation photos.",
         (Part("transfer_learning", "transfer_learning.py", "best accuracy on the validation photos", "best val"),),
     ),
     Problem(
         "Style transfer",
-        "Paint one picture in the style of another: change its pixels until the features of a trained network match those"
-        " of the content picture, their Gram matrices those of the style picture, and neighbouring pixels one another."
-        " Show the pictures and how the loss falls.",
+        "Paint one picture in the style of another: change its pixels until the features of a trained network match"
+        " those of the content picture, their Gram matrices those of the style picture, and neighbouring pixels one"
+        " another. Show the pictures and how the loss falls.",
         (Part("style_transfer", "style_transfer.py", "total loss in the end", "total in the end"),),
     ),
     Problem(
         "RNN",
-        "Write a vanilla RNN in numpy, h<sub>t</sub> = tanh(x<sub>t</sub> W<sub>x</sub> + h<sub>t−1</sub> W<sub>h</sub>"
-        " + b): one step and a sequence of T steps, forward and, with gradients derived by hand, backward.",
+        "Write a vanilla RNN in numpy, h<sub>t</sub> = tanh(x<sub>t</sub> W<sub>x</sub> + h<sub>t−1</sub>"
+        " W<sub>h</sub> + b): one step and a sequence of T steps, forward and, with gradients derived by hand,"
+        " backward.",
         instead=CHECK.format(step="rnn_step", sequence="rnn"),
         brief="gradients: <code>python rnn_layers.py</code> checks them",
     ),
     Problem(
         "LSTM",
         "The same for an LSTM, whose gates f, i and o decide what its cell c<sub>t</sub> = f<sub>t</sub> ∗"
-        " c<sub>t−1</sub> + i<sub>t</sub> ∗ c̃<sub>t</sub> forgets, takes in and shows: h<sub>t</sub> = o<sub>t</sub> ∗"
+        " c<sub>t−1</sub> + i<sub>t</sub> ∗ c̃<sub>t</sub> keeps, takes in and shows: h<sub>t</sub> = o<sub>t</sub> ∗"
         " tanh(c<sub>t</sub>).",
         instead=CHECK.format(step="lstm_step", sequence="lstm"),
         brief="gradients: <code>python rnn_layers.py</code> checks them",
     ),
     Problem(
         "Image captioning",
-        "Let the layers of problems 3 and 4 describe photos. First an RNN and an LSTM learn 50 captions by heart: show the"
-        " training loss and what they say of photos, known ones and new ones. The extra part is a model that is decent on"
-        " photos it has not seen, measured by BLEU.",
+        "Let the layers of problems 3 and 4 describe photos. First an RNN and an LSTM learn 50 captions by heart: show"
+        " the training loss and what they say of photos, known ones and new ones. The extra part is a model that is"
+        " decent on photos it has not seen, measured by BLEU.",
         (
             Part(
-                *("image_captioning", "image_captioning.py", "captions repeated word for word", "captions repeated"),
+                "image_captioning",
+                "image_captioning.py",
+                figures="captions repeated word for word",
+                column="captions repeated",
                 title="50 captions by heart",
             ),
             Part(
-                *("image_captioning-full", "image_captioning.py --full", "BLEU-1 on the test photos", "test BLEU-1"),
+                "image_captioning-full",
+                "image_captioning.py --full",
+                figures="BLEU-1 on the test photos",
+                column="test BLEU-1",
                 rows=r"beam \d+",
                 title="A whole data set",
             ),
@@ -112,8 +117,8 @@ PROBLEMS = (
     ),
     Problem(
         "Text classification",
-        "Is a review good or bad? Compare a bag of words, averaged embeddings, averaged GloVe vectors, an RNN and an LSTM"
-        " on the test sentences, and predict the unlabelled ones.",
+        "Is a review good or bad? Compare a bag of words, averaged embeddings, averaged GloVe vectors, an RNN and an"
+        " LSTM on the test sentences, and predict the unlabelled ones.",
         (Part("sentiment", "sentiment.py", "accuracy on the test sentences", "test"),),
     ),
 )
@@ -135,16 +140,16 @@ def find(folder, part):
     for suffix in ("", "-quick"):
         at = folder / f"{part.folder}{suffix}"
         try:
-            results = read_results(at / "results.json")
+            with user_errors(at):  # of a folder that may not be entered
+                results = read_results(at / "results.json")
+                unfinished = any(at.glob("checkpoint-*.pt"))
         except DataError as error:
             notes.append(str(error))
-        except OSError as error:  # a folder that may not be entered
-            notes.append(f"{at}: {error.strerror}")
-        else:
-            if results is not None:
-                return Found(part, at, results, bool(suffix), notes)
-            if any(at.glob("checkpoint-*.pt")):
-                notes.append(f"{at}: a run that was not finished; the same command with --resume goes on")
+            continue
+        if results is not None:
+            return Found(part, at, results, bool(suffix), notes)
+        if unfinished:
+            notes.append(f"{at}: holds a run that was not finished; the same command with --resume goes on")
     return Found(part, folder / part.folder, None, False, notes)
 
 
@@ -175,7 +180,7 @@ def read_png(folder, name, most=PICTURE_BYTES):
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         raise DataError(f"cannot be read ({getattr(error, 'strerror', None) or 'no name of a file'})") from None
     width, height, end = measure_png(content)
-    if not 0 < max(width, height) <= PICTURE_SIDE:
+    if max(width, height) > PICTURE_SIDE:
         raise DataError(f"has {width:,} x {height:,} pixels, too many for this page; open the file itself")
     return content[:end], width, height
 
@@ -195,7 +200,10 @@ def measure_png(content):
         if zlib.crc32(content[at + 4 : at + 8 + length]) != checksum:
             raise broken
         at += 12 + length
-    return *struct.unpack_from(">II", content, 16), at
+    width, height = struct.unpack_from(">II", content, 16)
+    if 0 in (width, height):
+        raise broken
+    return width, height, at
 
 
 def duration(seconds):
@@ -224,7 +232,7 @@ def figures(found):
 def contents_line(found):
     """What the contents say of a run."""
     if found.results is None:
-        return f'<span class="state">{"cannot be shown" if found.notes else "not run yet"}</span>'
+        return f'<span class="state">{"no results to show" if found.notes else "not run yet"}</span>'
     pairs = figures(found)
     parts = [f"<span><b>{text(value, 60)}</b> {text(name, 60)}</span>" for name, value in pairs[:MOST_FIGURES]]
     if len(pairs) > MOST_FIGURES:
@@ -234,6 +242,7 @@ def contents_line(found):
 
 
 def quick_mark(found):
+    """What marks a quick run wherever it stands."""
     return ' <span class="quick">quick run</span>' if found.quick else ""
 
 
@@ -320,6 +329,7 @@ def plots(found, problem):
 
 
 def row_of(small):
+    """Small figures side by side."""
     return f'<div class="row">{"".join(small)}</div>' if small else ""
 
 
@@ -366,7 +376,8 @@ h3 { margin: 2.5rem 0 .75rem; font-size: 1.125rem; }
 p { margin: 0 0 1rem; max-width: 44rem; }
 a { color: var(--accent); }
 code, pre { font: .875em/1.6 ui-monospace, SFMono-Regular, Menlo, Consolas, "Liberation Mono", monospace; }
-pre { margin: 0 0 1.25rem; padding: .75rem 1rem; background: var(--soft); border-radius: .375rem; white-space: pre-wrap; }
+pre { margin: 0 0 1.25rem; padding: .75rem 1rem; background: var(--soft); border-radius: .375rem;
+  white-space: pre-wrap; }
 pre code { font-size: 1em; }
 sub { line-height: 0; }
 header p { margin: .5rem 0 2rem; color: var(--muted); }
@@ -388,7 +399,8 @@ nav li > div > div + div { margin-top: .5rem; }
 .state { font-style: italic; }
 .quick { padding: .0625rem .5rem; border: 1px solid currentColor; border-radius: 1rem; color: var(--warn);
   font-size: .75rem; font-weight: 600; white-space: nowrap; vertical-align: .1em; }
-.note { padding: .625rem .875rem; border-left: 3px solid var(--warn); background: var(--warn-soft); font-size: .9375rem; }
+.note { padding: .625rem .875rem; border-left: 3px solid var(--warn); background: var(--warn-soft);
+  font-size: .9375rem; }
 
 .scroll { margin: 0 0 1.25rem; overflow-x: auto; }
 table { min-width: 100%; border-collapse: collapse; font-size: .9375rem; line-height: 1.4;
@@ -473,8 +485,8 @@ from.</p>
 {chr(10).join(sections)}
 </main>
 <footer>
-<p>Made by <code>python -m data.report</code> from the files <code>results.json</code> and the plots of each run. A quick
-run is shown only where there is no whole one. The derivations are in <code>WRITEUP.md</code>.</p>
+<p>Made by <code>python -m data.report</code> from each run's <code>results.json</code> and plots. A quick run is shown
+only where there is no whole one. The derivations are in <code>WRITEUP.md</code>.</p>
 </footer>
 </body>
 </html>
@@ -482,7 +494,7 @@ run is shown only where there is no whole one. The derivations are in <code>WRIT
 
 
 def main(argv=None):
-    """`python -m data.report [DIR]`: one page of all results that lie under DIR, DIR/report.html, to open in a browser."""
+    """`python -m data.report [DIR]`: writes DIR/report.html, one page of all results under DIR for a browser."""
     parser = Parser(prog="python -m data.report", description=main.__doc__)
     parser.add_argument("results", nargs="?", default="results", metavar="DIR", help="the results folder")
     name = parser.parse_args(argv).results

@@ -1,4 +1,4 @@
-# make homework [DATA=DIR]   set up and run every script, then one table of the results
+# make homework [DATA=DIR]   set up and run every script, then one table of the results and one page, results/report.html
 # make test                  set up, check style, run the tests (make test-all: the slow ones too)
 # make data                  download the real data sets
 PYTHON ?= python3
@@ -13,6 +13,7 @@ homework: setup
 		case $$script in rnn_layers.py) $(PY) $$script;; *) $(PY) $$script $(if $(DATA),--data "$(DATA)");; esac; \
 	done
 	@echo; $(PY) -m data.results
+	@echo; $(PY) -m data.report
 
 test: setup
 	$(PY) -m ruff check .

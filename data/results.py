@@ -435,6 +435,8 @@ def read_results(path):
         texts += [plot[key] for plot in found["plots"] for key in ("file", "title", "caption")]
         if not isinstance(found["settings"], dict) or not all(isinstance(text, str) for text in texts):
             raise ValueError
+        if not all(isinstance(part, list) for part in (columns, rows, *rows, found["plots"])):
+            raise ValueError
         if not columns or any(len(row) != len(columns) for row in rows):
             raise ValueError
         return found

@@ -400,6 +400,15 @@ def test_a_broken_results_json_is_a_dataerror_that_names_it(tmp_path, text):
         results.read_results(tmp_path / "results.json")
 
 
+@pytest.mark.parametrize("columns, rows, plots", [("ab", [], []), (["a"], {"b": 1}, []), (["a"], ["b"], []),
+                                                  (["a"], [], {})], ids=str)  # fmt: skip
+def test_a_results_json_whose_table_or_plots_are_no_lists_is_a_dataerror(tmp_path, columns, rows, plots):
+    texts = dict(script="a", data="b", weights="c", settings={})
+    files.write_json(tmp_path / "results.json", {**texts, "table": {"columns": columns, "rows": rows}, "plots": plots})
+    with pytest.raises(DataError, match=r"results\.json"):
+        results.read_results(tmp_path / "results.json")
+
+
 def test_a_file_in_the_place_of_the_results_folder_is_a_dataerror_that_names_it(tmp_path):
     (tmp_path / "results").write_text("notes")
     with pytest.raises(DataError, match="results"), make_run(tmp_path / "results"):

@@ -420,8 +420,11 @@ def compare_gradients(came, expected, numeric, axes, sizes):
     try:
         compare(came, expected, axes, sizes)
         return None
-    except Failure:
-        own = numeric()
+    except Failure as failure:
+        try:
+            own = numeric()
+        except Broken:  # the forward's outputs have odd shapes, or it is too slow
+            raise failure from None
         if all(is_close(own[name], wanted, NUMERIC_BOUND) for name, wanted in expected.items()):
             raise  # the forward is right
         if any(not np.any(own[name]) and np.any(wanted) for name, wanted in expected.items()):

@@ -157,6 +157,8 @@ def numeric(job, keep):
 
     def total(changed, name):
         results = results_of(function(*{**arguments, name: changed.copy()}.values()))
+        if any(np.shape(result) != np.shape(dout) for result, dout in zip(results, douts, strict=False)):
+            raise ValueError("results of other shapes have no such gradients")
         return float(sum(np.sum(result * dout) for result, dout in zip(results, douts, strict=False)))
 
     gradients = [

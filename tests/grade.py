@@ -1,10 +1,10 @@
 """Grades a student's layers: `python -m tests.grade DIR`, or `make grade SUBMISSION=DIR`.
 
-DIR holds the homework's rnn_layers.py, layers.py and rnn.py (bleu_utils.py where the student has one). Each function that
-the handout names gets a line: a point for its values, a point for its gradients, and beside them, without points, what
-the handout does not ask for: float32 in gives float32 out, no argument is changed, large numbers give finite and right
-results. Helpers and the extra part (fc, word embedding, softmax loss, sigmoid, BLEU_score) are checked where they are
-there, without points. Two things have names but no fixed arguments, and are not checked: dropout, evaluate_model.
+DIR holds the homework's rnn_layers.py, layers.py and rnn.py (bleu_utils.py where the student has one). Each function
+that the handout names gets a line: a point for its values, a point for its gradients, and beside them, without points,
+what the handout does not ask for: float32 in gives float32 out, no argument is changed, large numbers give finite and
+right results. Helpers and the extra part (fc, word embedding, softmax loss, sigmoid, BLEU_score) are checked where they
+are there, without points. Dropout and evaluate_model, whose arguments the handout leaves open, are not checked.
 
 Values are compared with those of this project's modules. Gradients are too, and where they differ, with numeric
 differences of the student's own forward: who has made a mistake in the forward pays for it once.
@@ -13,6 +13,7 @@ The student's code runs in a process of its own, tests/grade_worker.py, which is
 call and started again for the next function. It is no prison: code that means harm belongs in a container.
 """
 
+import ast
 import contextlib
 import itertools
 import json
@@ -35,8 +36,8 @@ import rnn
 import rnn_layers
 from data import DataError
 from data.results import Parser, at_least, run_main, shown
-from tests.gradient_check import relative_error
 from tests.grade_worker import Other, pack, unpack
+from tests.gradient_check import relative_error
 
 OURS = {"layers": layers, "rnn_layers": rnn_layers, "rnn": rnn, "bleu_utils": bleu_utils}
 COLUMNS = ("values", "gradients", "float32", "unchanged", "stable")
@@ -135,14 +136,24 @@ class Student:
             self._stop()
             raise Broken(f"not done after {self.timeout:g} s, and stopped: an endless loop?") from None
         if not line:
-            status = self.process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):  # it may live on with its pipes closed
+                self.process.wait(self.timeout)
+            status = self.process.poll()
             self._stop()
-            how = f"os._exit, status {status}" if status >= 0 else f"signal {-status}"
+            how = "or closed its pipes" if status is None else _ending(status)
             raise Broken(f"ended the Python process ({how})")
-        reply = json.loads(line)
+        try:
+            reply = json.loads(line)
+        except ValueError:
+            self._stop()
+            raise Broken("wrote into the pipe of the grader") from None
         if "error" in reply:
             raise (Missing if reply["absent"] else Broken)(reply["error"])
         return reply
+
+
+def _ending(status):
+    return f"os._exit, status {status}" if status >= 0 else f"signal {-status}"
 
 
 def _listen(stream, replies):
@@ -228,7 +239,7 @@ def gradient_axes(name):
 
 
 def named(reply, names, ignored=()):
-    """The results of a reply by name. Raises Broken where there are more or fewer of them (`ignored` at the end too)."""
+    """The results of a reply by name. Raises Broken where there are more or fewer (`ignored` at the end too)."""
     wanted = [*names, *ignored]
     if reply["count"] != len(wanted):
         came = f"{reply['count']} value{'s' * (reply['count'] != 1)}" if reply["count"] else "None"
@@ -263,13 +274,19 @@ def _fitting(came, alternatives):
             yield cause
 
 
+def kind_of(came):
+    """In words: what came instead of an array."""
+    return came.name if isinstance(came, Other) else "None" if came is None else f"a {type(came).__name__}"
+
+
 def mismatch(name, came, wanted, axes, sizes, bound=VALUES_BOUND):
     """In words: how what came is not the array wanted."""
     shape = np.shape(wanted)
     expected = f"expected ({', '.join(axes.split())}) = {shape}" if axes else "expected a number"
-    if isinstance(came, Other) or not isinstance(came, np.ndarray):
-        what = came.name if isinstance(came, Other) else "None" if came is None else f"a {type(came).__name__}"
-        return f"{name} is {what}, {expected}"
+    if isinstance(came, Other) and came.shape not in (None, shape):
+        return f"{name} has shape {came.shape}, {expected}"
+    if not isinstance(came, np.ndarray):
+        return f"{name} is {kind_of(came)}, {expected}"
     if came.shape != shape:
         return f"{name} has shape {came.shape}, {expected}"
     odd = ~np.isfinite(came)
@@ -338,7 +355,7 @@ def _factor(ratio, sizes, axes, any_factor):
 
 
 def other_gate_orders(name, inputs):
-    """What the LSTM gives when its gates are stacked in each other order: pairs of the order in words and the outputs."""
+    """What the LSTM gives when its gates are stacked in each other order: pairs of words and the outputs."""
     for order in itertools.permutations(range(4)):
         if order == (0, 1, 2, 3):
             continue
@@ -400,9 +417,11 @@ def reference_gradients(name, inputs, douts):
 
 
 def check_dtype(arrays):
-    """Raises a Failure about the first array of another type than float32 (numbers may have any)."""
+    """Raises a Failure about the first array of another type than float32 (a single number may have any)."""
     for name, array in arrays.items():
-        if isinstance(array, np.ndarray) and array.ndim and array.dtype != np.float32:
+        if not isinstance(array, np.ndarray):
+            raise Failure(f"{name} is {kind_of(array)}, expected an array of float32")
+        if array.ndim and array.dtype != np.float32:
             raise Failure(f"{name} is {array.dtype} where all that came in was float32")
 
 
@@ -559,8 +578,8 @@ class Model:
         sizes = dict(input_dim=MODEL_SIZES["D"], wordvec_dim=MODEL_SIZES["W"], hidden_dim=MODEL_SIZES["H"])
         return {**sizes, "cell_type": self.cell, "dtype": dtype}
 
-    def params(self, dtype="float64"):
-        rng = np.random.default_rng(0)
+    def params(self, dtype="float64", seed=0):
+        rng = np.random.default_rng(seed)
         return {name: rng.standard_normal(shape_of(a, MODEL_SIZES)).astype(dtype) for name, a in self.axes.items()}
 
     def features(self, count, dtype="float64"):
@@ -587,9 +606,8 @@ class ModelLoss(Model):
         reply = self.ask(student, "call", "loss", arguments, params, 2)
         came = named(reply, ["loss", "grads"])
         if not isinstance(came["grads"], dict):
-            raise Broken(
-                f"{mismatch('grads', came['grads'], 0, '', {}).partition(',')[0]}, expected a dict like params"
-            )
+            what = "an array" if isinstance(came["grads"], np.ndarray) else kind_of(came["grads"])
+            raise Broken(f"grads is {what}, expected a dict like params")
         return reply, came["loss"], came["grads"]
 
     def _right(self, params):
@@ -632,10 +650,10 @@ class ModelSample(Model):
     """The checks of `CaptioningRNN.sample`, up to <END>: what stands behind it is the student's affair."""
 
     def talkative(self):
-        """Parameters with which <NULL> and <START> are never said and captions end now and then."""
-        params = self.params()
+        """Parameters with which <NULL> and <START> are never said, and captions of many lengths are."""
+        params = self.params(seed=5)
+        params["b"][:], params["b_vocab"][:] = 0, 0
         params["b_vocab"][[VOCABULARY["<NULL>"], VOCABULARY["<START>"]]] = -100
-        params["b_vocab"][VOCABULARY["<END>"]] = 1
         return params
 
     def run(self, student):
@@ -661,7 +679,7 @@ class ModelSample(Model):
             shifted = [VOCABULARY["<START>"], *right[k]][: len(right[k])]
             cause = "; captions begin with the first word that is said, not with <START>" if said[k] == shifted else ""
             raise Failure(
-                f"photo {k} gets the words {_words(said[k])}, expected {_words(right[k])} "
+                f"photo {k} gets {_words(said[k])}, expected {_words(right[k])} "
                 f"({len(wrong)} of {len(right)} captions differ){cause}"
             )
 
@@ -670,7 +688,8 @@ class ModelSample(Model):
 
 
 def _words(words):
-    return " ".join(f"{word:g}" for word in words[:8]) + " ..." * (len(words) > 8)
+    names = dict(enumerate(VOCABULARY))
+    return repr(" ".join(names.get(word, f"{word:g}") for word in words[:8]) + " ..." * (len(words) > 8))
 
 
 # ---- BLEU
@@ -697,24 +716,36 @@ class Bleu:
 
 # ---- the table
 
-Line = namedtuple("Line", "function checks needs", defaults=("",))  # needs: another line, which must not be broken
+Line = namedtuple("Line", "function checks needs parts", defaults=("", ()))
+# needs: another line, without whose cache this one cannot be tried. parts: lines of functions that this one may call.
 
 
-def pair(name):
-    """The lines of a forward and its backward."""
+def pair(name, part=""):
+    """The lines of a forward and its backward; `part` is the layer that they may consist of."""
     forward, backward = f"{name}_forward", f"{name}_backward"
-    return Line(forward, Forward(name, forward, ["cache"])), Line(backward, Backward(name), forward)
+    return (
+        Line(forward, Forward(name, forward, ["cache"]), "", [f"{part}_forward"] * bool(part)),
+        Line(backward, Backward(name), forward, [f"{part}_backward"] * bool(part)),
+    )
 
 
-MODELS = [Line(f"CaptioningRNN.loss, {cell}", ModelLoss(cell)) for cell in MODEL_AXES]
-MODELS += [Line(f"CaptioningRNN.sample, {cell}", ModelSample(cell)) for cell in MODEL_AXES]
+TEMPORAL = ("temporal_fc_forward", "temporal_fc_backward", "temporal_softmax_loss")
 ASKED = {
-    "3 RNN": [*pair("rnn_step"), *pair("rnn")],
-    "4 LSTM": [*pair("lstm_step"), *pair("lstm")],
+    "3 RNN": [*pair("rnn_step"), *pair("rnn", "rnn_step")],
+    "4 LSTM": [*pair("lstm_step"), *pair("lstm", "lstm_step")],
     "5 Image captioning": [
-        *pair("temporal_fc"), Line("temporal_softmax_loss", Loss("temporal_softmax_loss")), *MODELS,
+        *pair("temporal_fc"),
+        Line("temporal_softmax_loss", Loss("temporal_softmax_loss")),
+        *(
+            Line(f"CaptioningRNN.loss, {cell}", ModelLoss(cell), "", (f"{cell}_forward", f"{cell}_backward", *TEMPORAL))
+            for cell in MODEL_AXES
+        ),
+        *(
+            Line(f"CaptioningRNN.sample, {cell}", ModelSample(cell), "", [f"{cell}_step_forward"])
+            for cell in MODEL_AXES
+        ),
     ],
-}  # fmt: skip
+}
 OPTIONAL = [
     *pair("word_embedding"), *pair("fc"), Line("softmax_loss", Loss("softmax_loss")),
     Line("sigmoid", Forward("sigmoid", "sigmoid")), Line("BLEU_score", Bleu()),
@@ -739,7 +770,7 @@ def grade_line(line, student, broken):
         broken.add(line.function)
         return cells, [f"not tried: it needs the cache of {line.needs}"]
     for column in cells:
-        if column == "stable" and "FAILS" in (cells.get("values"), cells.get("gradients")):
+        if column == "stable" and any(remark.startswith(POINTS) for remark in remarks):
             continue  # what is wrong for small numbers is wrong for large ones
         try:
             remark = getattr(line.checks, column)(student)
@@ -760,6 +791,17 @@ def grade_line(line, student, broken):
     return cells, remarks
 
 
+def called(line, folder):
+    """The names that a student's function mentions; for a model's method, those that its whole file mentions."""
+    try:
+        module = "rnn" if isinstance(line.checks, Model) else LAYERS[line.checks.name].module
+        tree = ast.parse((folder / f"{module}.py").read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return set()
+    body = [node for node in tree.body if getattr(node, "name", None) == line.function] or [tree]
+    return {getattr(node, "id", getattr(node, "attr", None)) for part in body for node in ast.walk(part)}
+
+
 def print_line(function, cells, remarks):
     """One line of the table and the remarks below it."""
     row = "".join(f"{cells.get(column, ''):>12}" for column in COLUMNS)
@@ -771,35 +813,38 @@ def print_line(function, cells, remarks):
 
 def grade(student):
     """Grades and prints line by line. Returns {part of the handout: (points, of)} and (extras, of)."""
-    broken, points, extras = set(), {}, [0, 0]
+    broken, failed, points, extras = set(), set(), {}, [0, 0]
 
-    def count(cells, columns):
+    def count(cells, columns, so_far):
         asked = [cells[column] for column in columns if column in cells]
-        return [asked.count("ok"), len(asked)]
+        return [so_far[0] + asked.count("ok"), so_far[1] + len(asked)]
 
     print(f"  {'':28}{'asked for':>18}{'not asked for':>33}")
     print(f"  {'':28}" + "".join(f"{column:>12}" for column in COLUMNS))
     for part, lines in ASKED.items():
-        print(f"{part}")
+        print(part)
         points[part] = [0, 0]
         for line in lines:
             try:
                 cells, remarks = grade_line(line, student, broken)
             except Missing as failure:
-                cells = dict.fromkeys(columns_of(line), "-") | {c: "FAILS" for c in columns_of(line) if c in POINTS}
+                cells = {column: "FAILS" if column in POINTS else "-" for column in columns_of(line)}
                 remarks = [str(failure)]
+            if {"FAILS", "-"} & {cells.get(column) for column in POINTS}:
+                failed.add(line.function)
+                if guilty := [name for name in line.parts if name in failed and name in called(line, student.folder)]:
+                    remarks.append(f"it calls {', '.join(guilty)}, which failed above: mend that first")
             print_line(line.function, cells, remarks)
-            points[part] = [a + b for a, b in zip(points[part], count(cells, POINTS), strict=True)]
-            extras = [a + b for a, b in zip(extras, count(cells, COLUMNS[2:]), strict=True)]
+            points[part] = count(cells, POINTS, points[part])
+            extras = count(cells, COLUMNS[2:], extras)
     print("Helpers and the extra part: no points, checked where they are there")
     for line in OPTIONAL:
         try:
             cells, remarks = grade_line(line, student, broken)
+            extras = count(cells, COLUMNS, extras)
         except Missing:
             cells, remarks = {COLUMNS[0]: "not there"}, []
         print_line(line.function, cells, remarks)
-        if "not there" not in cells.values():
-            extras = [a + b for a, b in zip(extras, count(cells, COLUMNS), strict=True)]
     return points, extras
 
 
@@ -821,9 +866,9 @@ def main(argv=None):
     """Checks a student's rnn_layers.py, layers.py, rnn.py and bleu_utils.py, function by function.
 
     The handout's functions get points for values and gradients; what it does not ask for (float32 kept, arguments
-    unchanged, stable for large numbers, helpers, BLEU) is shown beside them without points. The student's code runs in a
-    process of its own, and nothing is written into DIR. The exit status is 0 whatever the points, and 2 where there is
-    nothing to grade.
+    unchanged, stable for large numbers, helpers, BLEU) is shown beside them without points. The student's code runs in
+    a process of its own, and nothing is written into DIR. The exit status is 0 whatever the points, and 2 where there
+    is nothing to grade.
     """
     parser = Parser(prog="python -m tests.grade", description=main.__doc__)
     parser.add_argument("submission", metavar="DIR", help="the student's folder")
@@ -836,7 +881,7 @@ def main(argv=None):
     print(f"grading {shown(folder, 500)}\n")
     with Student(folder, args.timeout) as student:
         points, extras = grade(student)
-    print()
+    print('\nFAILS: the lines below it say why; "-": not tried; a blank: there is no such check\n')
     for part, (got, most) in points.items():
         print(f"{part:26}{got:4} of {most:2} points")
     got, most = (sum(column) for column in zip(*points.values(), strict=True))

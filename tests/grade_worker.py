@@ -1,8 +1,8 @@
 """The process in which tests/grade.py runs a student's code: one JSON line in, one JSON line out, numpy alone.
 
-python grade_worker.py FOLDER: FOLDER stands first on sys.path, and nothing of this project stands there at all. What the
-student's code prints goes nowhere, and what it would read from the keyboard is empty. No pickle crosses the pipe: the
-grader could not load one from here without running it.
+python grade_worker.py FOLDER: FOLDER stands first on sys.path, and nothing of this project stands there at all. What
+the student's code prints goes nowhere, and what it would read from the keyboard is empty. No pickle crosses the pipe:
+the grader could not load one from here without running it.
 """
 
 import base64

@@ -108,7 +108,12 @@ class Student:
         )  # fmt: skip
         self.replies = queue.Queue()
         threading.Thread(target=_listen, args=(self.process.stdout, self.replies), daemon=True).start()
-        if self._next(60) != "ready\n":
+        try:
+            ready = self._next(120)
+        except queue.Empty:
+            self._stop()
+            raise DataError("the process for the student's code does not start: is the machine too busy?") from None
+        if ready != "ready\n":
             raise RuntimeError(f"tests/grade_worker.py does not start: {self.process.stderr.read()}")
 
     def _stop(self):
@@ -289,6 +294,7 @@ def mismatch(name, came, wanted, axes, sizes, bound=VALUES_BOUND):
         return f"{name} is {kind_of(came)}, {expected}"
     if came.shape != shape:
         return f"{name} has shape {came.shape}, {expected}"
+    came = came.astype(np.float64)
     odd = ~np.isfinite(came)
     off = odd | (abs(came - wanted) > bound * abs(np.asarray(wanted)).max(initial=1e-8))
     if not off.any():  # many small differences
@@ -321,6 +327,7 @@ def likely_causes(name, came, expected, sizes, axes):
     wanted = np.asarray(expected[name])
     if not isinstance(came, np.ndarray) or not np.isfinite(came).all():
         return
+    came = came.astype(np.float64)
     if came.ndim == wanted.ndim and came.ndim > 1 and is_close(came.swapaxes(0, 1), wanted, NUMERIC_BOUND):
         yield "it is the transpose of what is right" if came.ndim == 2 else f"axes 0 and 1 are exchanged: {axes[name]}"
     if came.ndim == 3 and came.shape != wanted.shape and came.swapaxes(0, 1).shape == wanted.shape:

@@ -1,5 +1,6 @@
 """tests/grade.py on our layers, on those with one mistake each, on plain ones as a student writes, on broken files."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -646,7 +647,9 @@ def test_wrong_flags_are_one_line_and_exit_status_2(command, monkeypatch, tmp_pa
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is missing")
 def test_make_grade_without_a_submission_says_how():
-    result = subprocess.run(["make", "grade"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    outer = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "SUBMISSION"}  # of a `make test` that runs this
+    environment = {name: value for name, value in os.environ.items() if name not in outer}
+    result = subprocess.run(["make", "grade"], cwd=ROOT, capture_output=True, text=True, timeout=60, env=environment)
     assert result.returncode == 2 and result.stdout == ""
     assert "make grade SUBMISSION=DIR" in result.stderr and result.stderr.count("\n") == 1
 
@@ -704,3 +707,25 @@ def test_a_mismatch_names_the_largest_difference_and_where_all_of_them_are():
     assert message == (
         "da[1, 0, 11] is 7, expected 1 (the largest difference; 18 of 144 numbers differ, all with t = 1 and in gate i)"
     )
+
+
+@pytest.mark.parametrize("order", [("i", "f", "o", "c̃"), ("i", "c̃", "f", "o"), ("o", "f", "i", "c̃")])
+def test_another_order_of_the_gates_is_named(order):
+    inputs = grade.draw("lstm", grade.SIZES)
+    H = grade.SIZES["H"]
+    theirs = {k: a.copy() for k, a in inputs.items()}
+    for place, gate in enumerate(order):  # what they read as this gate goes where we read it
+        k = grade.GATES.index(gate)
+        for name in ("Wx", "Wh", "b"):
+            theirs[name][..., k * H : (k + 1) * H] = inputs[name][..., place * H : (place + 1) * H]
+    came, right = grade.reference("lstm", theirs), grade.reference("lstm", inputs)
+    with pytest.raises(grade.Failure, match=f"it fits gates stacked {', '.join(order)};"):
+        grade.compare(came, right, {"h": "T N H"}, grade.SIZES, alternatives=grade.alternatives("lstm", inputs))
+
+
+@pytest.mark.parametrize(
+    "came", [np.ones((2, 3), bool), np.ones((2, 3), int), np.full((2, 3), np.nan)], ids=["bool", "int", "nan"]
+)
+def test_a_mismatch_of_any_kind_of_numbers_is_put_in_words(came):
+    with pytest.raises(grade.Failure, match=r"^dw\[\d, \d\] is (1|nan), expected 0"):
+        grade.compare({"dw": came}, {"dw": np.zeros((2, 3))}, {"dw": "D M"}, dict(D=2, M=3))

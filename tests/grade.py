@@ -124,7 +124,8 @@ class Student:
             self.process.kill()
             self.process.wait()
             for pipe in (self.process.stdin, self.process.stderr):
-                pipe.close()
+                with contextlib.suppress(OSError):  # a job that nobody read
+                    pipe.close()
         self.process, self.loaded = None, set()
 
     def _next(self, seconds):

@@ -146,7 +146,7 @@ def backward(job, keep):
     forward = plain_function(job["module"], job["forward"])
     function = find(job)
     *_, cache = results_of(forward(*inputs.values()))
-    before = {**unpack(job["arguments"]), **unpack(job["douts"])}
+    before = {name: np.copy(a) for name, a in {**inputs, **douts}.items()}  # the forward's changes are its own
     returned = function(*douts.values(), cache)
     return reply(returned, keep, before, [*inputs.values(), *douts.values()])
 
@@ -156,7 +156,8 @@ def numeric(job, keep):
     function, arguments, douts = find(job), unpack(job["arguments"]), list(unpack(job["douts"]).values())
 
     def total(changed, name):
-        results = results_of(function(*{**arguments, name: changed.copy()}.values()))
+        copies = {k: np.copy(changed if k == name else a) for k, a in arguments.items()}
+        results = results_of(function(*copies.values()))
         if any(np.shape(result) != np.shape(dout) for result, dout in zip(results, douts, strict=False)):
             raise ValueError("results of other shapes have no such gradients")
         return float(sum(np.sum(result * dout) for result, dout in zip(results, douts, strict=False)))

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -141,6 +142,10 @@ MISTAKES = {
     "an output gate without its gradient": (
         "rnn_layers.py", "lstm_step_backward", [("dx, dWx,", "da[:, 3 * H :] = 0; dx, dWx,")],
         {"lstm_step_backward": {G, S}}, [],
+    ),
+    "an x changed in place": (
+        "rnn_layers.py", "rnn_step_forward", [("return next_h,", "kept = x.copy(); x += 1; x = kept; return next_h,")],
+        {"rnn_step_forward": {U}}, ["unchanged: changes its argument x"],
     ),
     "a dh changed in place": (
         "rnn_layers.py", "rnn_backward", [("np.multiply(dh[t] + dprev_h,", "dh[t] += dprev_h; np.multiply(dh[t],")],
@@ -581,6 +586,14 @@ def test_a_file_that_cannot_be_imported_is_explained_at_every_question(student, 
             ask(student, f"m{k}", "f")
     monkeypatch.setattr(student, "timeout", 60)
     assert ask(student, "harmless", "shout")["count"] == 0
+
+
+def test_a_process_that_ends_between_two_questions_is_started_again_for_the_third(student):
+    ask(student, "harmless", "backend")
+    os.kill(student.process.pid, signal.SIGKILL)
+    with pytest.raises(grade.Broken, match="ended the Python process"):
+        ask(student, "harmless", "backend")
+    assert ask(student, "harmless", "backend")["count"] == 1
 
 
 def test_plots_are_drawn_without_a_screen(student):

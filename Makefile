@@ -1,11 +1,12 @@
 # make homework [DATA=DIR]   set up and run every script, then one table of the results and one page, results/report.html
 # make test                  set up, check style, run the tests (make test-all: the slow ones too)
 # make data                  download the real data sets
+# make grade SUBMISSION=DIR  check the layers in a student's folder, function by function
 PYTHON ?= python3
 PY := .venv/bin/python
 SCRIPTS := transfer_learning.py style_transfer.py rnn_layers.py image_captioning.py sentiment.py
 
-.PHONY: homework test test-all data setup clean
+.PHONY: homework test test-all data grade setup clean
 
 homework: setup
 	@set -e; for script in $(wildcard $(SCRIPTS)); do \
@@ -25,6 +26,9 @@ test-all: setup
 
 data: setup
 	$(PY) -m data.download all
+
+grade: $(if $(SUBMISSION),setup)
+	@$(if $(SUBMISSION),,$(error whose layers? make grade SUBMISSION=DIR))$(PY) -m tests.grade "$(SUBMISSION)"
 
 setup: .venv/installed
 

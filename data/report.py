@@ -232,7 +232,8 @@ def figures(found):
 def contents_line(found):
     """What the contents say of a run."""
     if found.results is None:
-        return f'<span class="state">{"no results to show" if found.notes else "not run yet"}</span>'
+        state = "no results to show" if found.notes else "not run yet"
+        return f'<span class="what">{found.part.figures}: <i>{state}</i></span>'
     pairs = figures(found)
     parts = [f"<span><b>{text(value, 60)}</b> {text(name, 60)}</span>" for name, value in pairs[:MOST_FIGURES]]
     if len(pairs) > MOST_FIGURES:
@@ -393,10 +394,9 @@ nav a { font-weight: 600; text-decoration: none; }
 nav a:hover { text-decoration: underline; }
 nav .number { display: inline-block; width: 1.5rem; color: var(--muted); font-weight: 400; }
 nav li > div > div + div { margin-top: .5rem; }
-.what, .state, .figures { color: var(--muted); font-size: .875rem; }
+.what, .figures { color: var(--muted); font-size: .875rem; }
 .figures { display: flex; flex-wrap: wrap; gap: 0 1.25rem; }
 .figures b { color: var(--text); font-size: 1rem; font-variant-numeric: tabular-nums; }
-.state { font-style: italic; }
 .quick { padding: .0625rem .5rem; border: 1px solid currentColor; border-radius: 1rem; color: var(--warn);
   font-size: .75rem; font-weight: 600; white-space: nowrap; vertical-align: .1em; }
 .note { padding: .625rem .875rem; border-left: 3px solid var(--warn); background: var(--warn-soft);
@@ -405,7 +405,7 @@ nav li > div > div + div { margin-top: .5rem; }
 .scroll { margin: 0 0 1.25rem; overflow-x: auto; }
 table { min-width: 100%; border-collapse: collapse; font-size: .9375rem; line-height: 1.4;
   font-variant-numeric: tabular-nums; overflow-wrap: normal; }
-th, td { max-width: 24rem; padding: .5rem .75rem; border-bottom: 1px solid var(--line); text-align: left;
+th, td { min-width: 4.5rem; max-width: min(24rem, 50vw); padding: .5rem .75rem; border-bottom: 1px solid var(--line); text-align: left;
   vertical-align: baseline; overflow-wrap: break-word; }
 thead th { border-bottom: 2px solid var(--line); color: var(--muted); font-size: .8125rem; font-weight: 600;
   vertical-align: bottom; }

@@ -405,7 +405,8 @@ nav li > div > div + div { margin-top: .5rem; }
 .scroll { margin: 0 0 1.25rem; overflow-x: auto; }
 table { min-width: 100%; border-collapse: collapse; font-size: .9375rem; line-height: 1.4;
   font-variant-numeric: tabular-nums; overflow-wrap: normal; }
-th, td { min-width: 4.5rem; max-width: min(24rem, 50vw); padding: .5rem .75rem; border-bottom: 1px solid var(--line); text-align: left;
+th, td { min-width: 4.5rem; max-width: min(24rem, 50vw); padding: .5rem .75rem;
+  border-bottom: 1px solid var(--line); text-align: left;
   vertical-align: baseline; overflow-wrap: break-word; }
 thead th { border-bottom: 2px solid var(--line); color: var(--muted); font-size: .8125rem; font-weight: 600;
   vertical-align: bottom; }

@@ -166,7 +166,7 @@ def read_png(folder, name, most=PICTURE_BYTES):
 
     Raises DataError, which says what is wrong with it, where it is none.
     """
-    if Path(name).name != name or "\\" in name or name == "..":
+    if Path(name).name != name or name == "..":
         raise DataError("is not in the folder of its run; not shown")
     try:
         found = (folder / name).lstat()
@@ -370,7 +370,7 @@ html { -webkit-text-size-adjust: 100%; text-size-adjust: 100%; }
 body { margin: 0 auto; padding: 3.5rem 1.5rem 4rem; max-width: 63rem; background: var(--page); color: var(--text);
   font: 1rem/1.6 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
   overflow-wrap: anywhere; }
-h1, h2, h3 { line-height: 1.25; text-wrap: balance; break-after: avoid; }
+h1, h2, h3 { line-height: 1.25; text-wrap: balance; break-after: avoid; break-inside: avoid; }
 h1 { margin: 0; font-size: 2rem; letter-spacing: -.015em; }
 h2 { margin: 0 0 .75rem; font-size: 1.5rem; letter-spacing: -.01em; }
 h3 { margin: 2.5rem 0 .75rem; font-size: 1.125rem; }
@@ -442,7 +442,8 @@ footer { margin-top: 3rem; padding-top: 1.25rem; border-top: 1px solid var(--lin
   dd { margin-bottom: .5rem; }
 }
 @media print {
-  body { max-width: none; padding: 0; font-size: .75rem; }
+  html { font-size: 75%; }
+  body { max-width: none; padding: 0; }
   .scroll { overflow: visible; }
   .n { white-space: normal; }
   img { max-height: 22cm; object-fit: contain; }

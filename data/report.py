@@ -166,7 +166,7 @@ def read_png(folder, name, most=PICTURE_BYTES):
 
     Raises DataError, which says what is wrong with it, where it is none.
     """
-    if Path(name).name != name or "\\" in name or name == "..":
+    if Path(name).name != name or name == "..":
         raise DataError("is not in the folder of its run; not shown")
     try:
         found = (folder / name).lstat()
@@ -232,7 +232,8 @@ def figures(found):
 def contents_line(found):
     """What the contents say of a run."""
     if found.results is None:
-        return f'<span class="state">{"no results to show" if found.notes else "not run yet"}</span>'
+        state = "no results to show" if found.notes else "not run yet"
+        return f'<span class="what">{found.part.figures}: <i>{state}</i></span>'
     pairs = figures(found)
     parts = [f"<span><b>{text(value, 60)}</b> {text(name, 60)}</span>" for name, value in pairs[:MOST_FIGURES]]
     if len(pairs) > MOST_FIGURES:
@@ -369,7 +370,7 @@ html { -webkit-text-size-adjust: 100%; text-size-adjust: 100%; }
 body { margin: 0 auto; padding: 3.5rem 1.5rem 4rem; max-width: 63rem; background: var(--page); color: var(--text);
   font: 1rem/1.6 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
   overflow-wrap: anywhere; }
-h1, h2, h3 { line-height: 1.25; text-wrap: balance; break-after: avoid; }
+h1, h2, h3 { line-height: 1.25; text-wrap: balance; break-after: avoid; break-inside: avoid; }
 h1 { margin: 0; font-size: 2rem; letter-spacing: -.015em; }
 h2 { margin: 0 0 .75rem; font-size: 1.5rem; letter-spacing: -.01em; }
 h3 { margin: 2.5rem 0 .75rem; font-size: 1.125rem; }
@@ -393,10 +394,9 @@ nav a { font-weight: 600; text-decoration: none; }
 nav a:hover { text-decoration: underline; }
 nav .number { display: inline-block; width: 1.5rem; color: var(--muted); font-weight: 400; }
 nav li > div > div + div { margin-top: .5rem; }
-.what, .state, .figures { color: var(--muted); font-size: .875rem; }
+.what, .figures { color: var(--muted); font-size: .875rem; }
 .figures { display: flex; flex-wrap: wrap; gap: 0 1.25rem; }
 .figures b { color: var(--text); font-size: 1rem; font-variant-numeric: tabular-nums; }
-.state { font-style: italic; }
 .quick { padding: .0625rem .5rem; border: 1px solid currentColor; border-radius: 1rem; color: var(--warn);
   font-size: .75rem; font-weight: 600; white-space: nowrap; vertical-align: .1em; }
 .note { padding: .625rem .875rem; border-left: 3px solid var(--warn); background: var(--warn-soft);
@@ -405,7 +405,8 @@ nav li > div > div + div { margin-top: .5rem; }
 .scroll { margin: 0 0 1.25rem; overflow-x: auto; }
 table { min-width: 100%; border-collapse: collapse; font-size: .9375rem; line-height: 1.4;
   font-variant-numeric: tabular-nums; overflow-wrap: normal; }
-th, td { max-width: 24rem; padding: .5rem .75rem; border-bottom: 1px solid var(--line); text-align: left;
+th, td { min-width: 4.5rem; max-width: min(24rem, 50vw); padding: .5rem .75rem;
+  border-bottom: 1px solid var(--line); text-align: left;
   vertical-align: baseline; overflow-wrap: break-word; }
 thead th { border-bottom: 2px solid var(--line); color: var(--muted); font-size: .8125rem; font-weight: 600;
   vertical-align: bottom; }
@@ -441,7 +442,8 @@ footer { margin-top: 3rem; padding-top: 1.25rem; border-top: 1px solid var(--lin
   dd { margin-bottom: .5rem; }
 }
 @media print {
-  body { max-width: none; padding: 0; font-size: .75rem; }
+  html { font-size: 75%; }
+  body { max-width: none; padding: 0; }
   .scroll { overflow: visible; }
   .n { white-space: normal; }
   img { max-height: 22cm; object-fit: contain; }

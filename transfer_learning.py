@@ -480,6 +480,8 @@ def show_predictions(args):
     print(f"model: {results.shown(path)} ({about})")
     _, transform = make_transforms(saved["val_size"], saved["val_size"])
     probabilities, _ = predict(model.to(device), [(transform(photo)[None], torch.zeros(1)) for photo in photos])
+    if not probabilities.isfinite().all():
+        raise DataError(f"{path}: holds numbers that are too large to compute with; train again")
 
     rows, captions = [], []
     for name, row in zip(args.predict, probabilities, strict=True):

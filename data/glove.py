@@ -128,16 +128,16 @@ def cooccurrences(sentences, index, window=WINDOW):
     """
     tokens = np.array([index.get(word, -1) for sentence in sentences for word in sentence])
     owner = np.repeat(np.arange(len(sentences)), [len(sentence) for sentence in sentences])
-    keys, weights = [], []
+    pairs, x = np.empty(0, np.int64), np.empty(0)
     for distance in range(1, window + 1):
         left, right = tokens[:-distance], tokens[distance:]
         near = (owner[:-distance] == owner[distance:]) & (left >= 0) & (right >= 0)
         left, right = left[near], right[near]
-        keys += [left * len(index) + right, right * len(index) + left]
-        weights += 2 * [np.full(len(left), 1 / distance)]
-    pairs, where = np.unique(np.concatenate(keys), return_inverse=True)
-    x = np.bincount(where.ravel(), np.concatenate(weights), len(pairs)).astype(np.float32)
-    return pairs // len(index), pairs % len(index), x
+        keys = np.concatenate([left * len(index) + right, right * len(index) + left])
+        found, counts = np.unique(keys, return_counts=True)  # one distance at a time: all together take tenfold memory
+        pairs, where = np.unique(np.concatenate([pairs, found]), return_inverse=True)
+        x = np.bincount(where.ravel(), np.concatenate([x, counts / distance]), len(pairs))
+    return pairs // len(index), pairs % len(index), x.astype(np.float32)
 
 
 def train(sentences, words, size=SIZE, epochs=20, lr=0.05, batch_size=4096, seed=0):

@@ -307,7 +307,10 @@ def train_model(learner, data, recipe, seed=0, checkpoint=None, label="training"
     history, best = {"step_loss": [], "train_loss": [], "seconds": []}, None
     if saved := checkpoint and checkpoint.load():
         try:
+            results.check_history(saved["history"], history)
             history, best = saved["history"], {name: value.numpy() for name, value in saved["best"].items()}
+            if len(history["train_loss"]) != len(history["seconds"]):
+                raise ValueError
             learner.load(saved["learner"])
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError):
             raise DataError(f"{checkpoint.path}: does not fit; leave out --resume to start anew") from None

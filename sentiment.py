@@ -222,7 +222,11 @@ def train_model(model, train, dev, recipe, epochs, seed=0, checkpoint=None, labe
     best = copy.deepcopy(model.state_dict())
     if saved := checkpoint and checkpoint.load():
         try:
+            results.check_history(saved["history"], history)
             history, best = saved["history"], saved["best"]
+            if {key: len(values) for key, values in history.items()} != dict.fromkeys(history, len(history["seconds"])):
+                raise ValueError
+            model.load_state_dict(best)
             model.load_state_dict(saved["model"])
             optimizer.load_state_dict(saved["optimizer"])
         except (KeyError, TypeError, ValueError, AttributeError, RuntimeError):

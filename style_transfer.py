@@ -241,6 +241,7 @@ def style_transfer(
     history, pictures = {key: [] for key in (*TERMS, "seconds")}, {}
     if saved := checkpoint and checkpoint.load():
         try:
+            results.check_history(saved["history"], history)
             history, pictures = saved["history"], saved["pictures"]
             optimizer.load_state_dict(saved["optimizer"])
             with torch.no_grad():

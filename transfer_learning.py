@@ -82,7 +82,9 @@ def train_model(
     best = copy.deepcopy(model.state_dict())
     if saved := checkpoint and checkpoint.load():
         try:
+            results.check_history(saved["history"], history)
             history, best = saved["history"], saved["best"]
+            model.load_state_dict(best)
             for part, name in ((model, "model"), (optimizer, "optimizer"), (scheduler, "scheduler")):
                 if part:
                     part.load_state_dict(saved[name])

@@ -280,6 +280,13 @@ class Checkpoint:
         save_tensors(self.path, {"identity": self.identity, "state": state})
 
 
+def check_history(history, names):
+    """Raises ValueError where a checkpoint's `history` is no dict of lists of numbers with all of these names."""
+    lists = list(history.values()) if isinstance(history, dict) and history.keys() >= set(names) else [None]
+    if not all(isinstance(values, list) and all(isinstance(x, (int, float)) for x in values) for values in lists):
+        raise ValueError("no history")
+
+
 def check_identity(path, saved, current):
     """Raises DataError, naming the first difference, where a run to resume was made with other settings."""
     for key in current:

@@ -4,6 +4,7 @@ Rows for single readers stand with their tests: archives in test_files.py and te
 test_insects.py, weights in test_weights.py, h5 files in test_captions.py, models in the tests of the scripts.
 """
 
+import dataclasses
 import functools
 import io
 import os
@@ -903,3 +904,55 @@ def test_a_hostile_file_takes_less_than_a_gigabyte_beside_a_photo_as_large_as_ma
     assert done.stderr == ""
     photo = 480 if "picture" in case else 0  # what an RGB photo of 89 million pixels takes
     assert int(done.stdout.split()[0]) < 1000 + photo, done.stdout
+
+
+# ---- checkpoints that were changed
+
+
+@pytest.fixture
+def stopped(monkeypatch):
+    """A function that makes a run end, as by Ctrl-C, when a checkpoint is saved for the second time."""
+
+    def stop(main, flags, command):
+        save, left = results.Checkpoint.save, [2]
+
+        def save_and_stop(checkpoint, state):
+            save(checkpoint, state)
+            left[0] -= 1
+            if left[0] == 0:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(results.Checkpoint, "save", save_and_stop)
+            assert command(main, *flags).status == 130
+
+    return stop
+
+
+HISTORIES = {
+    "nothing": lambda history: None,
+    "a number": lambda history: 10**9,
+    "a list": lambda history: [1, 2],
+    "no names": lambda history: {},
+    "texts": lambda history: {name: ["x"] * len(values) for name, values in history.items()},
+    "tables": lambda history: {name: {} for name in history},
+    "tensors": lambda history: {name: torch.zeros(len(values)) for name, values in history.items()},
+    "lists of unequal length": lambda history: {**history, "seconds": [*history["seconds"], 1.0]},
+}
+
+
+@pytest.mark.parametrize("script", RUNS)
+def test_a_checkpoint_whose_history_was_changed_is_one_line_with_resume(
+    tmp_path, tiny_photos, command, stopped, monkeypatch, script
+):
+    small = {cell: dataclasses.replace(recipe, save_every=1) for cell, recipe in ic.SMALL.items()}
+    monkeypatch.setattr(ic, "SMALL", small)
+    main, flags, name = tiny_run(script, tmp_path, tiny_photos)
+    stopped(main, flags, command)
+    path = tmp_path / "r" / script / name
+    good = torch.load(path, weights_only=True)
+    for change in HISTORIES.values():
+        torch.save({**good, "state": {**good["state"], "history": change(good["state"]["history"])}}, path)
+        check_one_line(command(main, *flags, "--resume"), path, "--resume")
+    torch.save(good, path)
+    assert command(main, *flags, "--resume").status == 0

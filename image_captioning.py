@@ -311,6 +311,7 @@ def train_model(learner, data, recipe, seed=0, checkpoint=None, label="training"
     history, best = {"step_loss": [], "train_loss": [], "seconds": []}, None
     if saved := checkpoint and checkpoint.load():
         with checkpoint.fits():
+            results.check_history(saved["history"], history)
             history, best = saved["history"], {name: value.numpy() for name, value in saved["best"].items()}
             learner.load(saved["learner"])
 
@@ -664,8 +665,12 @@ def caption_photos(args):
         )
     about = results.shown(f"{NAMES[saved['cell']]}, trained on {saved['data']}")
     print(f"model: {results.shown(path)} ({about})")
-    features = captions.scaled(source.compute(photos), (saved["mean"].numpy(), saved["spread"]))
-    said = model.beam_search(features, args.beam_width, unk=False)
+    try:
+        with np.errstate(over="raise", invalid="raise"):
+            features = captions.scaled(source.compute(photos), (saved["mean"].numpy(), saved["spread"]))
+            said = model.beam_search(features, args.beam_width, unk=False)
+    except FloatingPointError:
+        raise DataError(f"{path}: holds numbers that are too large to compute with; train again") from None
     said = [sentence(row, saved["vocabulary"]) for row in said]
     results.print_table(["photo", "caption"], list(zip(args.caption, said, strict=True)))
     texts = [(wrapped(Path(name).name, text), False) for name, text in zip(args.caption, said, strict=True)]
@@ -701,6 +706,10 @@ def load_model(path):
         if words[:4] != list(captions.SPECIAL) or not all(np.isfinite(value).all() for value in params.values()):
             raise ValueError
         if saved["arch"] not in (None, *weights.classifiers()) or not isinstance(saved["builtin"], bool):
+            raise ValueError
+        if saved["builtin"] and not (weights.BUILTIN / f"{saved['arch']}.pth").is_file():
+            raise ValueError
+        if not all(map(captions.is_word, words)):
             raise ValueError
         (D, H), W = params["W_proj"].shape, params["W_embed"].shape[1]
         model = CaptioningRNN({word: k for k, word in enumerate(words)}, D, W, H, saved["cell"])

@@ -35,10 +35,11 @@ MODEL = "models that sentiment.py saved"
 def make_vocabulary(sentences, least=2):
     """The words seen `least` times or more, commonest first, behind one for PAD and one for UNKNOWN: a list of strings.
 
-    Rarer words are UNKNOWN to the models in training too, so that they learn what to make of a new word.
+    Rarer words are UNKNOWN to the models in training too, so that they learn what to make of a new word; so are words
+    that cannot be printed, with control characters in them, say.
     """
     counts = Counter(word for sentence in sentences for word in sentence)
-    return ["", "_unknown_"] + [word for word, count in counts.most_common() if count >= least]
+    return ["", "_unknown_"] + [word for word, count in counts.most_common() if count >= least and word.isprintable()]
 
 
 class Encoded:
@@ -226,7 +227,9 @@ def train_model(model, train, dev, recipe, epochs, seed=0, checkpoint=None, labe
     best = copy.deepcopy(model.state_dict())
     if saved := checkpoint and checkpoint.load():
         with checkpoint.fits():
+            results.check_history(saved["history"], history)
             history, best = saved["history"], saved["best"]
+            model.load_state_dict(best)
             model.load_state_dict(saved["model"])
             optimizer.load_state_dict(saved["optimizer"])
 
@@ -567,6 +570,8 @@ def load_models(path):
             raise ValueError
         if len(vocabulary) < 2 or not all(isinstance(text, str) for text in vocabulary + texts):
             raise ValueError
+        if not all(word.isprintable() for word in vocabulary):
+            raise ValueError
         models = {}
         for name in (name for name in RECIPES if name in parts):
             state, size, hidden = (parts[name][key] for key in ("state", "size", "hidden"))
@@ -578,11 +583,12 @@ def load_models(path):
                 )
             if not all(tensor.isfinite().all() for tensor in state.values()):
                 raise ValueError
-            if not 0 <= max(size, hidden) <= 10_000:
+            if not 0 <= max(size, hidden) <= 10_000 or any(w.dtype != torch.float32 for w in state.values()):
                 raise ValueError
             options = {"hidden": hidden} if issubclass(RECIPES[name].model, RNN) else {}
-            models[name] = BagOfWords(rows) if name == "bag" else RECIPES[name].model(rows, size, **options)
-            models[name].load_state_dict(state)
+            with torch.device("meta"):  # shapes alone: what the sizes promise takes no memory before the state is there
+                models[name] = BagOfWords(rows) if name == "bag" else RECIPES[name].model(rows, size, **options)
+            models[name].load_state_dict(state, assign=True)
         if models.keys() != parts.keys():
             raise ValueError
     except DataError:
@@ -608,6 +614,8 @@ def show_predictions(args):
     )
     encoded = Encoded(sentences, saved["vocabulary"])
     chances = {RECIPES[name].title: predict(model.to(device), encoded).sigmoid() for name, model in models.items()}
+    if not all(chance.isfinite().all() for chance in chances.values()):
+        raise DataError(f"{path}: holds numbers that are too large to compute with; train again")
     known, rows = set(saved["vocabulary"]), []
     for k, sentence in enumerate(sentences):
         strange = " ".join(dict.fromkeys(word for word in sentence if word not in known))

@@ -246,12 +246,11 @@ def style_transfer(
     history, pictures = {key: [] for key in (*TERMS, "seconds")}, {}
     if saved := checkpoint and checkpoint.load():
         with checkpoint.fits():
+            results.check_history(saved["history"], history)
             history, pictures = saved["history"], saved["pictures"]
             optimizer.load_state_dict(saved["optimizer"])
             with torch.no_grad():
                 image.copy_(saved["image"])
-            if {key: len(values) for key, values in history.items()} != dict.fromkeys(history, len(history["seconds"])):
-                raise ValueError
             for step, pixels in pictures.items():
                 if show:
                     show(step, Image.fromarray(pixels.numpy()))

@@ -88,12 +88,12 @@ def train_model(
     best = copy.deepcopy(model.state_dict())
     if saved := checkpoint and checkpoint.load():
         with checkpoint.fits():
+            results.check_history(saved["history"], history)
             history, best = saved["history"], saved["best"]
+            model.load_state_dict(best)
             for part, name in ((model, "model"), (optimizer, "optimizer"), (scheduler, "scheduler")):
                 if part:
                     part.load_state_dict(saved[name])
-            if {key: len(values) for key, values in history.items()} != dict.fromkeys(history, len(history["seconds"])):
-                raise ValueError
 
     done = len(history["val_accuracy"])
     batches = len(loaders["train"]) + len(loaders["val"])
@@ -484,6 +484,8 @@ def show_predictions(args):
     print(f"model: {results.shown(path)} ({about})")
     _, transform = make_transforms(saved["val_size"], saved["val_size"])
     probabilities, _ = predict(model.to(device), [(transform(photo)[None], torch.zeros(1)) for photo in photos])
+    if not probabilities.isfinite().all():
+        raise DataError(f"{path}: holds numbers that are too large to compute with; train again")
 
     rows, captions = [], []
     for name, row in zip(args.predict, probabilities, strict=True):

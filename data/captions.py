@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import io
 import itertools
-import json
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from torch import nn
 from torchvision import transforms
 from tqdm import tqdm
 
-from data import HOME, SETS, DataError, builtin, check_folder, locate, weights
+from data import HOME, SETS, DataError, builtin, check_folder, files, locate, weights
 from data.builtin import scenes
 from data.files import fingerprint, new_folder, sha256, user_errors, write_bytes, write_text
 from data.insects import open_photo
@@ -34,8 +33,10 @@ LISTS = {
 USUAL_ARCH, BUILTIN_ARCH = "resnet50", "squeezenet1_1"
 COUNTS = {"train": 1000, "val": 150, "test": 150}  # scenes of the built-in set
 COCO_MOST = 5000  # photos of COCO's validation files that are used to validate, and as many to test
+PACKED = 20  # times that what lies in an h5 file may get larger when it is read
 SHARD = 500  # photos whose features make one file of the cache: a stopped run does not lose them
 BATCH = 32  # photos that go through the network together
+MOST_WORDS = 250  # of a caption: all are padded to the longest
 EXTRACTION = 1  # to be raised when features of the same photos and weights come out otherwise
 NOT_PUBLISHED = {"2258277193_586949ec62.jpg.1"}  # the published captions file names it; it was never in the set
 
@@ -217,8 +218,9 @@ def read_captions(file, photos):
             raise DataError(f"{at}: no photo {shown(photo, 80)} in {photos}; add the photo or remove the line")
         if photo not in texts and not (photos / photo).is_file():
             raise DataError(f"{at}: {shown(photo, 80)} in {photos} is a folder or the like, not a photo")
-        if not tokenize(caption):
-            raise DataError(f"{at}: the caption has no word; write one or remove the line")
+        if not 0 < (words := len(tokenize(caption))) <= MOST_WORDS:
+            found = f"{words:,} words; {MOST_WORDS} are the most" if words else "no word"
+            raise DataError(f"{at}: the caption has {found}; change or remove the line")
         texts.setdefault(photo, []).append(caption)
     if not texts:
         raise DataError(f"{file}: holds no captions; its lines should be: photo.jpg#0, a tab, the caption")
@@ -241,16 +243,7 @@ def read_list(file, texts):
 
 def _lines(file):
     """The number and the text of each line that is not blank."""
-    if not file.is_file():
-        raise DataError(f"{file}: no such file")
-    with user_errors(file):
-        content = file.read_bytes().replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    try:
-        lines = content.decode("utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        number = error.object[: error.start].count(b"\n") + 1
-        raise DataError(f"{file}, line {number}: is not UTF-8 text; save the file as UTF-8") from None
-    return [(number, line.strip(" ")) for number, line in enumerate(lines, 1) if line.strip()]
+    return ((number, line.strip(" ")) for number, line in enumerate(files.lines(file), 1) if line.strip())
 
 
 def _photo_set(name, real, texts, lists, folder, args, cache, device):
@@ -281,6 +274,11 @@ def _photo_set(name, real, texts, lists, folder, args, cache, device):
 def tokenize(text):
     """The words of a sentence: lower case, punctuation dropped, `'s` a word of its own, hyphens kept inside words."""
     return re.findall(r"'s\b|\w+(?:['-](?!s\b)\w+)*", text.lower().replace("_", " "))
+
+
+def is_word(word):
+    """Whether a word of a vocabulary can be shown: of printable letters and no blank."""
+    return word.isprintable() and word.split() == [word]
 
 
 def encode(captions, word_to_idx):
@@ -344,7 +342,7 @@ class PhotoFeatures:
         self.name, self.arch, self.builtin = pretrained.name, pretrained.arch, pretrained.builtin
         smaller = [pretrained.image_size] * pretrained.builtin  # the built-in weights see photos of another size
         self.id = fingerprint(pretrained.fingerprint, EXTRACTION, *smaller)
-        self.extractor = None
+        self.extractor, self.width = None, None
 
     def read(self, split, photos):
         """The features of these photos of a split. Raises DataError on a photo that is missing or broken."""
@@ -356,14 +354,20 @@ class PhotoFeatures:
     def _shard(self, paths, bar):
         key = fingerprint(self.id, self.device.type, [sha256(path) for path in paths])  # devices round differently
         file = self.cache / f"features-{key}.npy"
-        kept = _load_array(file, len(paths))
-        if kept is not None:
+        features = _load_array(file, len(paths))
+        if features is not None:
             bar.update(len(paths))
-            return kept
-        features = self.compute(map(open_photo, paths), bar)
-        buffer = io.BytesIO()
-        np.save(buffer, features, allow_pickle=False)
-        write_bytes(file, buffer.getbuffer())
+        else:
+            features = self.compute(map(open_photo, paths), bar)
+            buffer = io.BytesIO()
+            np.save(buffer, features, allow_pickle=False)
+            write_bytes(file, buffer.getbuffer())
+        if self.width not in (None, features.shape[1]):
+            raise DataError(
+                f"{self.cache}: features of one network have {self.width} and {features.shape[1]} numbers; "
+                "remove the files features-*.npy there"
+            )
+        self.width = features.shape[1]
         return features
 
     def compute(self, images, bar=None):
@@ -376,6 +380,8 @@ class PhotoFeatures:
             with torch.inference_mode():
                 features = self.extractor(torch.stack(batch).to(self.device, memory_format=torch.channels_last))
             parts.append(features.float().cpu().numpy())
+            if not np.isfinite(parts[-1]).all():
+                raise DataError(f"{self.name}: makes numbers of photos that are not finite; get other weights")
             if bar is not None:
                 bar.update(len(batch))
         return np.concatenate(parts)
@@ -489,13 +495,18 @@ def _h5(file):
 
 def _h5_set(file, content, name, axes):
     """The data set `name` of an open h5 file, checked to be an array of so many axes."""
-    found = content.get(name)
-    if not isinstance(found, h5py.Dataset):
+    # What lies in another file is not opened.
+    found = content.get(name) if isinstance(content.get(name, getlink=True), h5py.HardLink) else None
+    if not isinstance(found, h5py.Dataset) or found.is_virtual or found.external:
         raise DataError(f"{file}: has no data set {name!r}; get the file again")
     if found.ndim != axes:
         raise DataError(f"{file}: {name} has the shape {found.shape}, expected {axes} axes; get the file again")
     if not found.size:
         raise DataError(f"{file}: {name} is empty; get the file again")
+    if found.nbytes > max(PACKED * found.id.get_storage_size(), 1 << 26):
+        raise DataError(
+            f"{file}: {name} should have {found.nbytes:,} bytes, far more than the file; get the file again"
+        )
     return found
 
 
@@ -517,8 +528,8 @@ def _vocabulary(file):
     if not file.is_file():
         raise DataError(f"{file}: no such file; python -m data.download coco gets it")
     try:
-        words = json.loads(file.read_text(encoding="utf-8"))["idx_to_word"]
-        if not isinstance(words, list) or not all(word.isprintable() and word.split() == [word] for word in words):
+        words = files.read_json(file)["idx_to_word"]
+        if not isinstance(words, list) or not all(map(is_word, words)):
             raise ValueError
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise DataError(f"{file}: holds no list 'idx_to_word' of words; get the file again") from None

@@ -21,7 +21,6 @@ import dataclasses
 import difflib
 import http
 import http.client
-import json
 import os
 import re
 import shutil
@@ -395,7 +394,7 @@ def _write_notes(path, source, validator, total):
 def _notes(path, source):
     """What was noted of the file at `path`, or {} where nothing was, or another address's."""
     try:
-        notes = json.loads(_notes_path(path).read_text(encoding="utf-8"))
+        notes = files.read_json(_notes_path(path))
         known = path.is_file() and notes["url"] == source.url and notes.keys() == {"url", "validator", "total"}
         return notes if known and isinstance(notes["validator"], str) else {}
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
@@ -451,7 +450,7 @@ def check(source, path, root):
 def _record(root):
     path = Path(root, RECORD)
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = files.read_json(path)
         if not all(isinstance(digest, str) for digest in record.values()):
             raise ValueError
         return record

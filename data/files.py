@@ -22,6 +22,16 @@ except ImportError:  # Windows: two runs into one folder are then not kept apart
 
 TEMPORARY = ".unfinished-"  # how the name of a file or folder begins until it is whole
 BLOCK = 4096  # about what the smallest file takes on a disk
+LONGEST = 1 << 17  # characters that a line of text may have
+MOST_JSON = 1 << 24  # bytes of a JSON file that is read; lists in it may take twenty times as much memory
+MOST_HEADER = 1 << 16  # bytes of what a .tar says of one member beside its content, by members of these types:
+HEADERS = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
 UNREADABLE = (  # what zipfile and tarfile raise on a broken archive, an encrypted one, one with absurd numbers in it
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError),
     *(NotImplementedError, RuntimeError, ValueError, OverflowError, IndexError),
@@ -177,6 +187,37 @@ def fingerprint(*things):
     return hashlib.sha256(repr(things).encode()).hexdigest()[:12]
 
 
+def lines(path):
+    """The lines of a UTF-8 text file, one at a time, with any system's line ends and without them; a mark is dropped.
+
+    Raises DataError where the file is missing or a folder, and, naming the line, where one is not UTF-8 or longer than
+    `LONGEST`.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"{path}: no such file")
+    if path.is_dir():
+        raise DataError(f"{path}: is a folder; it should be a text file")
+    with user_errors(path), open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
+        number = 0
+        while line := file.readline(LONGEST + 1):
+            number += 1
+            if not line.isascii() and any("\ud800" <= letter <= "\udfff" for letter in line):
+                raise DataError(f"{path}, line {number}: is not UTF-8 text; save the file as UTF-8")
+            if len(line) > LONGEST:
+                raise DataError(f"{path}, line {number}: is longer than {LONGEST:,} characters; break or remove it")
+            yield line.removesuffix("\n")
+
+
+def read_json(path):
+    """What a JSON file holds. Raises OSError, ValueError (it is larger than `MOST_JSON`, too) or RecursionError."""
+    with open(path, "rb") as file:
+        content = file.read(MOST_JSON + 1)
+    if len(content) > MOST_JSON:
+        raise ValueError(f"larger than {MOST_JSON:,} bytes")
+    return json.loads(content.decode())
+
+
 def unpack(archive, folder, most_bytes, progress=None):
     """Unpacks a .zip or .tar(.gz) member by member into `folder`; plain files and folders only.
 
@@ -233,16 +274,34 @@ def _opened(archive):
         with zipfile.ZipFile(archive) as zip_file:
             yield ((m.filename, _zip_kind(m), lambda m=m: zip_file.open(m)) for m in zip_file.infolist())
     else:
-        with tarfile.open(archive) as tar:
+        with tarfile.open(archive, tarinfo=_TarMember) as tar:
             yield ((m.name, _tar_kind(m), lambda m=m: tar.extractfile(m)) for m in tar)
             while tar.fileobj.read(1 << 20):  # gzip checks its sum at the very end
                 pass
+
+
+class _TarMember(tarfile.TarInfo):
+    """A member of a .tar. What tarfile reads of it into memory at once must be short: a long name, say."""
+
+    @classmethod
+    def frombuf(cls, *block):
+        member = super().frombuf(*block)
+        if member.type in HEADERS and member.size > MOST_HEADER:
+            raise ValueError("a member with a header too long")
+        return member
+
+    def _proc_sparse(self, *_):
+        raise ValueError("a member with holes in it")  # tarfile keeps a list of them, however long
+
+    _proc_gnusparse_10 = _proc_sparse
 
 
 def _zip_kind(member):
     mode = member.external_attr >> 16
     if member.is_dir():
         return "folder"
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return "file of a compression that is unpacked all at once"  # by zipfile, however large it gets
     if stat.S_IFMT(mode) in (0, stat.S_IFREG):
         return "file"
     return "link" if stat.S_ISLNK(mode) else "device"

@@ -17,6 +17,7 @@ from data.results import seed_all, shown
 USUAL = "glove.6B.50d*.txt"  # the file that is taken where `--glove` names none
 SIZE, WINDOW, X_MAX, ALPHA = 50, 10, 10.0, 0.75  # the paper's, but for x_max: it has 100, for billions of words
 LONGEST = 1 << 20  # bytes: no line of a text file of vectors is longer
+LARGEST = 10_000  # numbers that a vector may have; a model of larger ones would not be loaded again
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,16 @@ def read(path, words):
         header = len(head) == 2 and head[0].isdigit() and head[1].isdigit()
         if len(head) < 2 or (header and not lines.read(1)):
             raise DataError(f"{path}, line 1: holds no vector; each line should be a word and its numbers")
-        fields = 1 + int(head[1]) if header else len(head)
+        size = int(head[1][:9]) if header else len(head) - 1
+        if not 1 <= size <= LARGEST:
+            raise DataError(f"{path}, line 1: vectors of {size:,} numbers; they should have 1 to {LARGEST:,}")
+        fields = 1 + size
         lines.seek(0)
-        for number, line in enumerate(lines, 1):
+        for number, line in enumerate(iter(lambda: lines.readline(LONGEST), b""), 1):
             if header and number == 1:
                 continue
+            if len(line) == LONGEST:
+                raise DataError(f"{path}, line {number}: is longer than any line of vectors; mend or remove it")
             if line.rstrip().count(b" ") + 1 != fields:
                 raise DataError(_odd_length(path, number, line, fields))
             k = wanted.get(line[: line.find(b" ")])
@@ -100,7 +106,8 @@ def _odd_length(path, number, line, fields):
 
 def _numbers(path, number, line):
     try:
-        values = np.array([float(text) for text in line.split()[1:]], np.float32)
+        with np.errstate(over="ignore"):
+            values = np.array([float(text) for text in line.rstrip().split(b" ")[1:]], np.float32)
     except ValueError as error:
         raise DataError(
             f"{path}, line {number}: {str(error).rpartition(': ')[2].removeprefix('b')} is not a number"
@@ -121,16 +128,16 @@ def cooccurrences(sentences, index, window=WINDOW):
     """
     tokens = np.array([index.get(word, -1) for sentence in sentences for word in sentence])
     owner = np.repeat(np.arange(len(sentences)), [len(sentence) for sentence in sentences])
-    keys, weights = [], []
+    pairs, x = np.empty(0, np.int64), np.empty(0)
     for distance in range(1, window + 1):
         left, right = tokens[:-distance], tokens[distance:]
         near = (owner[:-distance] == owner[distance:]) & (left >= 0) & (right >= 0)
         left, right = left[near], right[near]
-        keys += [left * len(index) + right, right * len(index) + left]
-        weights += 2 * [np.full(len(left), 1 / distance)]
-    pairs, where = np.unique(np.concatenate(keys), return_inverse=True)
-    x = np.bincount(where.ravel(), np.concatenate(weights), len(pairs)).astype(np.float32)
-    return pairs // len(index), pairs % len(index), x
+        keys = np.concatenate([left * len(index) + right, right * len(index) + left])
+        found, counts = np.unique(keys, return_counts=True)  # one distance at a time: all together take tenfold memory
+        pairs, where = np.unique(np.concatenate([pairs, found]), return_inverse=True)
+        x = np.bincount(where.ravel(), np.concatenate([x, counts / distance]), len(pairs))
+    return pairs // len(index), pairs % len(index), x.astype(np.float32)
 
 
 def train(sentences, words, size=SIZE, epochs=20, lr=0.05, batch_size=4096, seed=0):

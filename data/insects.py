@@ -19,8 +19,9 @@ COUNTS = {
     "val": {"ants": 70, "bees": 83},
 }  # of the built-in set, as in the real one
 Image.init()
-# What Pillow reads by itself: not EPS, for which it would start Ghostscript, nor what it only knows by name.
-FORMATS = tuple(sorted(set(Image.OPEN) - {"EPS", "BUFR", "GRIB", "HDF5", "MPEG", "WMF"}))
+# What Pillow reads by itself: not EPS, for which it would start Ghostscript, nor IPTC, which may hold one, nor what it
+# only knows by name.
+FORMATS = tuple(sorted(set(Image.OPEN) - {"EPS", "IPTC", "BUFR", "GRIB", "HDF5", "MPEG", "WMF"}))
 SUFFIXES = frozenset(suffix for suffix, format in Image.registered_extensions().items() if format in FORMATS)
 
 
@@ -129,11 +130,14 @@ def open_photo(path):
                 if max(image.size) > 100 * min(image.size):
                     raise ValueError(f"{image.width} x {image.height} pixels, too long and thin")
                 image.load()
-                upright = ImageOps.exif_transpose(image)
+                ImageOps.exif_transpose(image, in_place=True)
+                upright = image
                 if upright.mode.startswith("I"):  # 16 bit grey; Pillow would cut it off at 255
                     levels = np.asarray(upright, np.float64)
                     white = 255 if levels.max() <= 255 else max(65535, levels.max())
-                    upright = Image.fromarray((levels.clip(0) * (255 / white)).astype(np.uint8))
+                    np.clip(levels, 0, None, out=levels)
+                    levels *= 255 / white
+                    upright = Image.fromarray(levels.astype(np.uint8))
                 if upright.has_transparency_data:
                     rgba = upright.convert("RGBA")
                     upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)

@@ -15,7 +15,6 @@ import contextlib
 import errno
 import hashlib
 import io
-import json
 import math
 import os
 import platform
@@ -24,13 +23,14 @@ import signal
 import sys
 import time
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from data import DataError, stop_early
-from data.files import alone, sweep, user_errors, write_bytes, write_json, write_text
+from data.files import alone, read_json, sweep, user_errors, write_bytes, write_json, write_text
 
 COLORS = (
     "#0072B2",
@@ -196,6 +196,9 @@ def wilson_interval(share, count, z=1.96):
 # ---- tensors on disk
 
 
+CONTAINERS = (dict, list, tuple, set)
+
+
 def save_tensors(path, content):
     """Writes tensors, numbers, strings and dicts and lists of them, as `torch.save` does, whole or not at all."""
     buffer = io.BytesIO()
@@ -210,38 +213,64 @@ def load_tensors(path, what):
     Raises DataError where the file is missing, cut short, or holds other things than tensors and plain values.
     """
     if not Path(path).is_file():
-        raise DataError(f"{path}: no such file; it should be {what}")
+        found = "is a folder or the like" if Path(path).exists() else "no such file"
+        raise DataError(f"{path}: {found}; it should be {what}")
     try:
+        size = _unpacked_size(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of an odd pickle protocol: the error below says enough
             content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}); it should be {what}") from None
     except Exception as error:  # torch.load raises a dozen kinds on broken files
-        if "Unsupported" in str(error) or "GLOBAL" in str(error):
+        if "GLOBAL" in str(error):
             raise DataError(
                 f"{path}: holds Python objects, which could run code, so it is not loaded; it should be {what}"
             ) from None
         raise DataError(f"{path}: cut short or no PyTorch file; it should be {what}") from None
-    if not _is_plain(content):
+    if not _is_plain(content, size):
         raise DataError(
             f"{path}: holds tensors of an odd kind (sparse, quantized, larger than the file); it should be {what}"
         )
     return content
 
 
-def _is_plain(content):
-    """Whether every tensor in `content` is dense, on the CPU, and no larger than what was read for it."""
-    if isinstance(content, dict):
-        return all(map(_is_plain, content.values()))
-    if isinstance(content, (list, tuple)):
-        return all(map(_is_plain, content))
-    if not isinstance(content, torch.Tensor):
-        return True
-    dense = content.layout == torch.strided and not content.is_nested and not content.is_quantized
-    if not dense or content.device.type != "cpu":
-        return False
-    return content.untyped_storage().nbytes() >= content.numel() * content.element_size()
+def _unpacked_size(path):
+    """The bytes of a file of tensors. Raises ValueError for one that gets larger when it is read: torch packs none."""
+    size = Path(path).stat().st_size
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as parts:
+            if sum(part.file_size for part in parts.infolist()) > size:
+                raise ValueError("unpacks to more than the file")
+    return size
+
+
+def _is_plain(content, size):
+    """Whether every tensor in `content` is dense and on the CPU, and all of them fit in the `size` bytes of their file.
+
+    Goes level by level, no deeper than 20: a list that holds itself, or one list twice and so on, would have no end.
+    """
+    level, things, nbytes = [content], 0, 0
+    for _ in range(20):
+        tensors = [part for part in level if isinstance(part, torch.Tensor)]
+        nbytes += sum(part.numel() * part.element_size() for part in tensors)
+        if not all(map(_is_dense, tensors)) or nbytes > 2 * size:  # two names may stand for one tensor
+            return False
+        inner = [part.values() if isinstance(part, dict) else part for part in level if isinstance(part, CONTAINERS)]
+        things += sum(map(len, inner))
+        if not inner or things > size:  # each thing takes a byte of the file or more
+            return not inner
+        level = [part for parts in inner for part in parts]
+    return False
+
+
+def _is_dense(tensor):
+    dense = tensor.layout == torch.strided and not tensor.is_nested and not tensor.is_quantized
+    return (
+        dense
+        and tensor.device.type == "cpu"
+        and tensor.untyped_storage().nbytes() >= tensor.numel() * tensor.element_size()
+    )
 
 
 # ---- a run and its folder
@@ -278,6 +307,18 @@ class Checkpoint:
     def save(self, state):
         """Keeps `state`: tensors, numbers, strings, and dicts and lists of them."""
         save_tensors(self.path, {"identity": self.identity, "state": state})
+
+
+def check_history(history, names):
+    """Raises ValueError where a checkpoint's `history` is no dict of lists of numbers with all of these names.
+
+    All lists are equally long, but that of `step_loss`, which has a number a step and not one an epoch.
+    """
+    lists = list(history.values()) if isinstance(history, dict) and history.keys() >= set(names) else [None]
+    if not all(isinstance(values, list) and all(isinstance(x, (int, float)) for x in values) for values in lists):
+        raise ValueError("no history")
+    if len({len(values) for name, values in history.items() if name != "step_loss"}) != 1:
+        raise ValueError("a history of unequal lists")
 
 
 def check_identity(path, saved, current):
@@ -429,7 +470,7 @@ def read_results(path):
     if not Path(path).is_file():
         return None
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        found = read_json(path)
         columns, rows = found["table"]["columns"], found["table"]["rows"]
         texts = [found["script"], found["data"], found["weights"], *columns, *(cell for row in rows for cell in row)]
         texts += [plot[key] for plot in found["plots"] for key in ("file", "title", "caption")]

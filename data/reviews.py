@@ -4,9 +4,9 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from data import DataError, builtin, choose
+from data import DataError, builtin, choose, files
 from data.builtin import sentences
-from data.files import fingerprint, new_folder, user_errors, write_text
+from data.files import fingerprint, new_folder, write_text
 
 SPLITS = ("train", "dev", "test")
 
@@ -106,17 +106,12 @@ def read_unlabelled(path, split=str.split):
 
 
 def read_lines(path):
-    """The lines of a UTF-8 text file. Raises DataError where it is missing, empty, or, naming the line, not UTF-8."""
-    try:
-        with user_errors(path):
-            content = Path(path).read_bytes()
-        lines = content.decode("utf-8-sig").removesuffix("\n").split("\n")
-    except UnicodeDecodeError as error:
-        number = content.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{path}, line {number}: is not UTF-8 text; save the file as UTF-8") from None
-    if lines == [""]:
+    """The lines of a text file, one at a time. Raises DataError as `files.lines` does, and where there is none."""
+    line = None
+    for line in files.lines(path):
+        yield line
+    if line is None:
         raise DataError(f"{path}: is empty; there should be one sentence a line")
-    return lines
 
 
 def write_builtin(cache):

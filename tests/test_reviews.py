@@ -87,7 +87,7 @@ def test_a_broken_file_is_named_with_its_line(folder, case):
 @pytest.mark.parametrize("name", reviews.SPLITS)
 def test_a_missing_file_is_an_error_that_names_it(folder, name):
     (folder / f"{name}.txt").unlink()
-    with pytest.raises(DataError, match=f"{name}.txt: No such file"):
+    with pytest.raises(DataError, match=f"{name}.txt: no such file"):
         reviews.load(folder, None)
 
 

@@ -182,6 +182,14 @@ def save_tensors(path, content):
     write_bytes(path, buffer.getbuffer())
 
 
+@contextlib.contextmanager
+def quiet():
+    """No warnings while the block, or the function that this decorates, runs: what a broken file causes is an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def load_tensors(path, what):
     """Reads what `save_tensors` wrote, or any file of weights, onto the CPU. Never runs code that the file may hold.
 
@@ -191,18 +199,18 @@ def load_tensors(path, what):
     if not Path(path).is_file():
         raise DataError(f"{path}: no such file; it should be {what}")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of an odd pickle protocol: the error below says enough
+        with quiet():  # of an odd pickle protocol: the error below says enough
             content = torch.load(path, map_location="cpu", weights_only=True)
+        plain = _is_plain(content)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}); it should be {what}") from None
-    except Exception as error:  # torch.load raises a dozen kinds on broken files
+    except Exception as error:  # torch.load raises a dozen kinds on broken files; a list may hold itself
         if "Unsupported" in str(error) or "GLOBAL" in str(error):
             raise DataError(
                 f"{path}: holds Python objects, which could run code, so it is not loaded; it should be {what}"
             ) from None
         raise DataError(f"{path}: cut short or no PyTorch file; it should be {what}") from None
-    if not _is_plain(content):
+    if not plain:
         raise DataError(
             f"{path}: holds tensors of an odd kind (sparse, quantized, larger than the file); it should be {what}"
         )
@@ -256,7 +264,7 @@ def check_identity(path, saved, current):
     for key in current:
         if repr(saved.get(key)) != repr(current[key]):
             raise DataError(
-                f"{path}: belongs to a run with {key} = {saved.get(key)}, this one has {current[key]}; "
+                f"{path}: belongs to a run with {key} = {shown(saved.get(key))}, this one has {shown(current[key])}; "
                 "give the same flags, or leave out --resume to start anew"
             )
 

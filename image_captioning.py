@@ -693,6 +693,7 @@ def last_model(args):
     )
 
 
+@results.quiet()
 def load_model(path):
     """A model that `save_model` saved, as a CaptioningRNN, and what was saved with it. DataError for other files."""
     saved = results.load_tensors(path, MODEL)

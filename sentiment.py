@@ -561,6 +561,7 @@ def saved_model(model):
     return {"size": size, "hidden": hidden, "state": {key: value.cpu() for key, value in model.state_dict().items()}}
 
 
+@results.quiet()
 def load_models(path):
     """The models of a file that `report` saved, by name, and what was saved with them. DataError for any other file."""
     saved = results.load_tensors(path, MODEL)

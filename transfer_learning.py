@@ -510,6 +510,7 @@ def last_model(args):
     )
 
 
+@results.quiet()
 def load_model(path):
     """A model that `report` saved, ready to predict, and what was saved with it. DataError for any other file."""
     saved = results.load_tensors(path, MODEL)

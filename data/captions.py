@@ -38,6 +38,7 @@ SHARD = 500  # photos whose features make one file of the cache: a stopped run d
 BATCH = 32  # photos that go through the network together
 MOST_WORDS = 250  # of a caption: all are padded to the longest
 EXTRACTION = 1  # to be raised when features of the same photos and weights come out otherwise
+LARGEST = 1e9  # no feature is larger: squares and their sums are finite then
 NOT_PUBLISHED = {"2258277193_586949ec62.jpg.1"}  # the published captions file names it; it was never in the set
 
 
@@ -467,14 +468,14 @@ class StoredFeatures:
         self.id = fingerprint(name, [sha256(file) for file in sorted({file for file, _ in sources.values()})])
 
     def read(self, split, photos):
-        """The features of these photos of a split. Raises DataError on a file that breaks off or is not finite."""
+        """The features of these photos of a split. Raises DataError on a file that breaks off or holds odd numbers."""
         file, rows = self.sources[split]
         rows = rows[np.asarray(photos)]
         order = np.argsort(rows)  # h5py reads rows in rising order
         with _h5(file) as content:
             found = content["features"][rows[order]] if len(rows) < 2000 else content["features"][:][rows[order]]
-        if not np.isfinite(found).all():
-            raise DataError(f"{file}: features hold NaN or infinity; get the file again")
+        if not (np.abs(found) < LARGEST).all():  # NaN is not either
+            raise DataError(f"{file}: features hold NaN or infinity, or {LARGEST:g} or more; get the file again")
         features = np.empty(found.shape, np.float32)
         features[order] = found
         return features

@@ -1,5 +1,8 @@
 """Problem 1's photos: ants and bees, a folder of one's own, or the built-in drawings, in the ImageFolder layout."""
 
+import contextlib
+import os
+import sys
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -129,7 +132,8 @@ def open_photo(path):
             with Image.open(path, formats=FORMATS) as image:
                 if max(image.size) > 100 * min(image.size):
                     raise ValueError(f"{image.width} x {image.height} pixels, too long and thin")
-                image.load()
+                with _silenced() if image.format == "TIFF" else contextlib.nullcontext():
+                    image.load()
                 ImageOps.exif_transpose(image, in_place=True)
                 upright = image
                 if upright.mode.startswith("I"):  # 16 bit grey; Pillow would cut it off at 255
@@ -152,6 +156,24 @@ def open_photo(path):
         raise DataError(
             f"{path}: broken or cut short ({error or type(error).__name__}); replace or remove it"
         ) from None
+
+
+@contextlib.contextmanager
+def _silenced():
+    """What libtiff itself writes to stderr of a broken file is dropped: the error that follows says enough."""
+    try:
+        sys.stderr.flush()
+        kept = os.dup(2)
+    except (AttributeError, OSError):  # there is no stderr
+        yield
+        return
+    with open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def draw(cache):

@@ -206,6 +206,14 @@ def save_tensors(path, content):
     write_bytes(path, buffer.getbuffer())
 
 
+@contextlib.contextmanager
+def quiet():
+    """No warnings while the block, or the function that this decorates, runs: what a broken file causes is an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def load_tensors(path, what):
     """Reads what `save_tensors` wrote, or any file of weights, onto the CPU. Never runs code that the file may hold.
 
@@ -217,8 +225,7 @@ def load_tensors(path, what):
         raise DataError(f"{path}: {found}; it should be {what}")
     try:
         size = _unpacked_size(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of an odd pickle protocol: the error below says enough
+        with quiet():  # of an odd pickle protocol: the error below says enough
             content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}); it should be {what}") from None
@@ -326,7 +333,7 @@ def check_identity(path, saved, current):
     for key in current:
         if repr(saved.get(key)) != repr(current[key]):
             raise DataError(
-                f"{path}: belongs to a run with {key} = {saved.get(key)}, this one has {current[key]}; "
+                f"{path}: belongs to a run with {key} = {shown(saved.get(key))}, this one has {shown(current[key])}; "
                 "give the same flags, or leave out --resume to start anew"
             )
 
@@ -431,7 +438,7 @@ class Run:
             names = {*(plot["file"] for plot in before["plots"]), *before.get("models", ()), *before.get("texts", ())}
             names -= {*self._files()}
             return [path for name in names if (path := self.folder / Path(name).name).is_file()]
-        except (DataError, TypeError, KeyError):  # no results.json of ours: nothing is known to be outdated
+        except (DataError, TypeError, KeyError, OSError):  # no results.json of ours: nothing is known to be outdated
             return []
 
     def finish(self, metrics, columns, rows):

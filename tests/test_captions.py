@@ -1138,6 +1138,12 @@ BAD_COCO = {
         "different sizes [4, 5]",
     ),
     "features with NaN": (features_file("train", np.full((5, 4), np.nan, np.float32)), FEATURES, "NaN or infinity"),
+    "features that are too large": (
+        features_file("train", np.full((5, 4), -1e30, np.float32)),
+        FEATURES,
+        "or 1e+09 or more",
+    ),
+    "features too large for float32": (features_file("val", np.full((6, 4), 1e300)), VALUES, "or 1e+09 or more"),
     "features with infinity": (features_file("val", np.full((6, 4), np.inf, np.float32)), VALUES, "NaN or infinity"),
     "a vocabulary that is no JSON": (lambda c: (c / VOCAB).write_text("{'a':"), VOCAB, "'idx_to_word'"),
     "a vocabulary that is not UTF-8": (lambda c: (c / VOCAB).write_bytes(b'["\xff"]'), VOCAB, "'idx_to_word'"),

@@ -5,8 +5,9 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
-from data import DataError, glove
+from data import DataError, glove, results
 
 WORDS = ["", "_unknown_", "good", "bad", "naïve"]
 
@@ -166,6 +167,28 @@ def test_training_brings_the_weighted_squares_of_the_paper_near_zero():
         tables[epochs] = glove.train(sentences, words, size=12, epochs=epochs, batch_size=16)
         assert tables[epochs].shape == (10, 12) and tables[epochs].dtype == np.float32
     assert np.isfinite(tables[400]).all() and np.abs(tables[400]).max() > 5 * np.abs(tables[0]).max()
+
+
+def test_training_is_adagrad_on_the_paper_s_cost_and_adds_word_and_context_vectors():
+    sentences, words = [["a", "b", "c"], ["a", "b"]] * 9, ["a", "b", "c"]  # a and b meet more than X_MAX times
+    V, size, lr = len(words), 2, 0.05
+    pairs = list(zip(*glove.cooccurrences(sentences, {word: k for k, word in enumerate(words)}), strict=True))
+    assert max(x for _, _, x in pairs) > glove.X_MAX > min(x for _, _, x in pairs)
+    results.seed_all("glove", 3)
+    table = ((torch.rand(2 * V, size + 1) - 0.5) / size).double().numpy()  # vector and bias: words, then contexts
+    squares = np.ones_like(table)
+    for _ in range(4):
+        gradient = np.zeros_like(table)
+        for i, j, x in pairs:
+            word, context = table[i], table[j + V]
+            error = word[:-1] @ context[:-1] + word[-1] + context[-1] - np.log(x)
+            slope = min(1, (x / glove.X_MAX) ** glove.ALPHA) * error
+            gradient[i] += slope * np.append(context[:-1], 1)
+            gradient[j + V] += slope * np.append(word[:-1], 1)
+        squares += gradient**2
+        table -= lr * gradient / np.sqrt(squares)
+    found = glove.train(sentences, words, size, epochs=4, lr=lr, seed=3)
+    np.testing.assert_allclose(found, table[:V, :-1] + table[V:, :-1], atol=1e-5)
 
 
 def cosine(vectors, first, second):

@@ -202,6 +202,14 @@ def test_dropout_of_nothing_is_the_identity_and_the_dtype_stays(rng):
     assert np.array_equal(out, x) and out.dtype == dropout_backward(x, cache).dtype == np.float32
 
 
+def test_dropout_of_nothing_keeps_an_element_even_where_the_generator_draws_zero():
+    class Zeros:
+        def random(self, shape, dtype):
+            return np.zeros(shape, dtype)
+
+    assert layers.dropout_forward(np.ones((2, 3)), 0, Zeros())[0].tolist() == [[1, 1, 1], [1, 1, 1]]
+
+
 @pytest.mark.parametrize("p", [-0.1, 1, 1.5, float("nan")])
 def test_dropout_names_a_p_that_is_no_probability(rng, p):
     with pytest.raises(ValueError, match=f"p is {p}"):

@@ -170,6 +170,14 @@ def test_a_checkpoint_of_other_settings_is_refused_with_the_name_of_the_setting_
     )
 
 
+@pytest.mark.parametrize("value", ["a\nb", torch.ones(3, 3), "\x1b[2J"], ids=["line", "tensor", "escape"])
+def test_a_checkpoint_of_an_odd_setting_is_refused_in_one_printable_line(tmp_path, value):
+    torch.save({"identity": {**IDENTITY, "epochs": value}, "state": {}}, tmp_path / "c.pt")
+    with pytest.raises(DataError, match="epochs = ") as error:
+        results.Checkpoint(tmp_path / "c.pt", IDENTITY).load()
+    assert str(error.value).isprintable()
+
+
 @pytest.mark.parametrize("spoil", [lambda b: b[:-50], lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"text"])
 def test_a_checkpoint_cut_short_is_a_dataerror_that_names_it_and_the_way_out(tmp_path, spoil):
     path = tmp_path / "c.pt"
@@ -349,12 +357,33 @@ def test_plots_and_models_of_the_run_before_that_a_run_does_not_write_again_go(t
 
 
 @pytest.mark.parametrize(
+    "model", ["x" * 5000, "a\0b", 1, None, ["m.pt"]], ids=["long", "zero", "number", "none", "list"]
+)
+def test_a_run_finishes_although_the_run_before_names_a_model_that_can_be_no_file(tmp_path, model):
+    with make_run(tmp_path) as run:
+        finish(run)
+    path = tmp_path / "script" / "results.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "models": [model]}))
+    with make_run(tmp_path) as run:
+        finish(run)
+    assert json.loads(path.read_text())["models"] == []
+
+
+@pytest.mark.parametrize(
     "content",
     [torch.ones(3, 3).to_sparse(), torch.ones(1).expand(10**9), torch.empty(2, device="meta")],
     ids=["sparse", "larger than the file", "without content"],
 )
 def test_tensors_of_an_odd_kind_are_a_dataerror(tmp_path, content):
     torch.save({"fc.weight": content}, tmp_path / "odd.pth")
+    with pytest.raises(DataError, match="odd.pth: "):
+        results.load_tensors(tmp_path / "odd.pth", "a weights file")
+
+
+def test_a_list_that_holds_itself_is_a_dataerror(tmp_path):
+    endless = []
+    endless.append(endless)
+    torch.save({"state": endless}, tmp_path / "odd.pth")
     with pytest.raises(DataError, match="odd.pth: "):
         results.load_tensors(tmp_path / "odd.pth", "a weights file")
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import rnn
 import rnn_layers
 from image_captioning import TorchCaptioningRNN
 from layers import fc_forward
@@ -54,6 +55,14 @@ def test_one_seed_gives_one_model_and_another_seed_another():
     first, same, other = (CaptioningRNN(WORDS, seed=seed).params["Wx"] for seed in (3, 3, 4))
     assert np.array_equal(first, same)
     assert not np.array_equal(first, other)
+
+
+def test_the_random_start_has_the_courses_spread():
+    words = {word: k for k, word in enumerate([*SPECIAL, *map(str, range(296))])}
+    params = CaptioningRNN(words, 400, 100, 200, "lstm").params
+    spread = {name: float(params[name].std()) for name in params}
+    expected = {"W_proj": 400**-0.5, "W_embed": 0.01, "Wx": 100**-0.5, "Wh": 200**-0.5, "W_vocab": 200**-0.5}
+    assert spread == pytest.approx({**dict.fromkeys(("b_proj", "b", "b_vocab"), 0), **expected}, rel=0.02)
 
 
 def test_an_unknown_cell_is_a_value_error_that_names_it():
@@ -313,6 +322,16 @@ def test_a_photos_caption_does_not_depend_on_the_photos_beside_it(cell):
     model, features = model_of(cell), features_of(300)
     together = model.beam_search(features, 3, 10)
     assert np.array_equal(together[140:170], model.beam_search(features[140:170], 3, 10))
+
+
+def test_a_search_keeps_at_most_so_many_captions_open_and_finds_the_same(monkeypatch):
+    model, features = model_of("rnn", seed=2), features_of(7)
+    expected, seen = model.beam_search(features, 3, 5), []
+    search = model._beam_search
+    monkeypatch.setattr(rnn, "AT_ONCE", 8)
+    monkeypatch.setattr(model, "_beam_search", lambda part, *rest: seen.append(len(part)) or search(part, *rest))
+    assert np.array_equal(model.beam_search(features, 3, 5), expected)
+    assert seen == [2, 2, 2, 1]
 
 
 @pytest.mark.parametrize("width", [0, -1])

@@ -540,6 +540,15 @@ def test_the_message_says_what_came_and_what_was_expected(rng):
         lstm_forward(**{**inputs, "Wx": np.zeros((5, 12))})
 
 
+@pytest.mark.parametrize("layer", ["lstm_step", "lstm"])
+@pytest.mark.parametrize("name", ["Wx", "Wh", "b"])
+def test_a_width_that_is_no_multiple_of_four_is_a_wrong_shape(rng, layer, name):
+    inputs = make(layer, rng)
+    wider = np.concatenate([inputs[name], inputs[name][..., :1]], axis=-1)
+    with pytest.raises(ValueError, match=rf"^{name} has shape .*25,?\), expected .*24\)$"):
+        pair(layer)[0](**{**inputs, name: wider})
+
+
 @pytest.mark.parametrize("name, shape", [("y", (2, 4)), ("mask", (2, 4)), ("y", (6,)), ("mask", (3, 2))])
 def test_temporal_softmax_loss_names_a_wrong_shape(name, shape):
     arguments = {"x": np.zeros((2, 3, 5)), "y": np.zeros((2, 3), int), "mask": np.ones((2, 3), bool)}

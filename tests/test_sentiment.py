@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from tqdm import tqdm
 
 import sentiment
 from data import DataError, glove, results, reviews
@@ -268,6 +269,57 @@ def test_mcnemar_is_the_exact_two_sided_test_of_fair_coins(b, c, p):
 def test_a_hundred_thousand_differences_are_no_trouble_for_mcnemar():
     first = torch.rand(200_000, generator=torch.Generator().manual_seed(0)) < 0.5
     assert 0 < sentiment.mcnemar(first, ~first)[2] <= 1
+
+
+def epoch_of(model, encoded, recipe, lr):
+    """What `train_epoch` returns, with plain gradient descent for an optimizer."""
+    recipe, optimizer = dataclasses.replace(recipe, lr=lr), torch.optim.SGD(model.parameters(), lr=lr)
+    return sentiment.train_epoch(model, encoded, optimizer, recipe, 0, 1, tqdm(disable=True))
+
+
+def test_the_training_loss_and_accuracy_are_means_over_sentences_in_batches_of_any_size():
+    model = small_model("average")
+    lists = [["3"], ["4", "5"], ["6", "7", "8"], ["9"], ["3", "9", "9"]]
+    encoded = Encoded(lists, [str(k) for k in range(V)], [1, 0, 1, 1, 0])
+    loss, accuracy = epoch_of(model, encoded, dataclasses.replace(RECIPES["average"], batch_size=2), 0.0)
+    scores = sentiment.predict(model, encoded)
+    expected = nn.functional.binary_cross_entropy_with_logits(scores, encoded.labels).item()
+    assert loss == pytest.approx(expected, rel=1e-5)
+    assert accuracy == pytest.approx(sentiment.accuracy(scores, encoded.labels))
+
+
+def test_a_step_follows_no_longer_gradient_than_one():
+    model = sentiment.BagOfWords(500)
+    before = torch.cat([p.detach().flatten().clone() for p in model.parameters()])
+    words = [str(k) for k in range(500)]
+    epoch_of(model, Encoded([words[2:]], words, [1]), RECIPES["bag"], 1.0)  # the gradient is half a root of 499 long
+    after = torch.cat([p.detach().flatten() for p in model.parameters()])
+    assert (after - before).norm().item() == pytest.approx(1, rel=1e-4)
+
+
+def test_the_learning_rate_falls_along_a_line_from_step_to_step():
+    rates = []
+
+    class Watched(torch.optim.SGD):
+        def step(self):
+            rates.append(self.param_groups[0]["lr"])
+
+    model, recipe = small_model("bag"), dataclasses.replace(RECIPES["bag"], lr=2.0, batch_size=1)
+    encoded = Encoded([["3"], ["4"], ["5"], ["6"]], [str(k) for k in range(V)], [1, 0, 1, 0])
+    sentiment.train_epoch(model, encoded, Watched(model.parameters(), lr=9), recipe, 0.25, 0.5, tqdm(disable=True))
+    assert rates == [1.5, 1.25, 1.0, 0.75]
+
+
+def test_of_equally_good_epochs_the_first_is_kept(monkeypatch):
+    kept = []
+    monkeypatch.setattr(sentiment, "accuracy", lambda scores, labels: 0.5)
+    predict = sentiment.predict
+    monkeypatch.setattr(
+        sentiment, "predict", lambda model, *rest: kept.append(model.linear.weight.clone()) or predict(model, *rest)
+    )
+    encoded = Encoded([["3"], ["4"], ["5", "6"]], [str(k) for k in range(V)], [1, 0, 1])
+    model, _ = sentiment.train_model(small_model("bag"), encoded, encoded, RECIPES["bag"], 3)
+    assert torch.equal(model.linear.weight, kept[0]) and not torch.equal(kept[0], kept[2])
 
 
 # ---- the command

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import io
 import json
+import math
 import os
 import pickle
 import re
@@ -111,6 +112,22 @@ def test_the_weights_of_the_best_epoch_are_kept_and_not_the_last_ones():
 def test_of_equally_good_epochs_the_first_is_kept():
     (model, history), (first, _) = unlearning(epochs=6), unlearning(epochs=1)
     assert history["val_accuracy"][:2] == [1, 1] and torch.equal(model.weight, first.weight)
+
+
+def test_the_scenarios_share_momentum_weight_decay_and_rates_that_fall_along_a_cosine_to_zero(recipe, monkeypatch):
+    rates, train = [], tl.run_epoch
+
+    def watched(model, loader, criterion, optimizer, bar):
+        if optimizer:
+            group = optimizer.param_groups[0]
+            rates.append(group["lr"])
+            assert (group["momentum"], group["weight_decay"]) == (0.9, 1e-3)
+        return train(model, loader, criterion, optimizer, bar)
+
+    monkeypatch.setattr(tl, "run_epoch", watched)
+    model, recipe.epochs, recipe.lr = toy_model(), 4, 0.1
+    tl.fit(model, [{"params": model.parameters()}], toy_loaders(), recipe, None, "toy")
+    assert rates == pytest.approx([0.05 * (1 + math.cos(math.pi * k / 4)) for k in range(4)])
 
 
 def test_the_model_comes_back_in_evaluation_mode():

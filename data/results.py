@@ -353,7 +353,11 @@ class Run:
         Plots and models of the run before that this one did not write again go too: the folder shows one run.
 
         metrics: nested dicts and lists of numbers. columns, rows: the short table, cells as text.
+        Raises DataError, before results.json is written, where a plot or model of this run is no longer there.
         """
+        for path in (self.folder / file for file in (*(plot["file"] for plot in self.plots), *self.models)):
+            if not path.is_file():
+                raise DataError(f"{path}: was removed while the run was busy; --resume makes it again")
         self.seconds["total"] = time.perf_counter() - self.started
         results = {
             **self.saved, "metrics": metrics, "table": {"columns": columns, "rows": rows},

@@ -203,6 +203,17 @@ def test_results_json_is_written_after_the_plots_and_before_the_checkpoints_go(t
     assert there["results.json"] >= {"plot.png", "checkpoint-a.pt"}
 
 
+@pytest.mark.parametrize("file", ["first.pt", "first.png"])
+def test_a_run_whose_plot_or_model_was_removed_meanwhile_writes_no_results_json_and_names_it(tmp_path, file):
+    with make_run(tmp_path) as run:
+        run.model("first.pt", {})
+        run.figure(results.new_figure(1, 1), "first.png", "A plot", "What to see in it.")
+        (tmp_path / "script" / file).unlink()
+        with pytest.raises(DataError, match=f"{file}: was removed while the run was busy"):
+            finish(run)
+    assert not (tmp_path / "script" / "results.json").exists()
+
+
 def test_the_end_of_a_run_prints_the_table_and_the_paths_of_the_plots(tmp_path, capsys):
     with make_run(tmp_path) as run:
         finish(run)

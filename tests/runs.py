@@ -160,7 +160,8 @@ def finished_runs(tiny_flags, tmp_path_factory):
 
     def finished(name):
         if name not in made:
-            results, figures, changes, save = tmp_path_factory.mktemp("finished"), {}, [], Run.figure
+            results, flags = tmp_path_factory.mktemp("finished"), tiny_flags(name)
+            figures, changes, save = {}, [], Run.figure
 
             def note(run, figure, file, title, caption):
                 figures[file] = figure
@@ -169,7 +170,7 @@ def finished_runs(tiny_flags, tmp_path_factory):
             with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out:
                 patch.setattr(Run, "figure", note)
                 deadly.watch(lambda kind, path, _: changes.append((kind, path.name)), patch.setattr)
-                SCRIPTS[name].main([*tiny_flags(name), "--results", str(results)])
+                SCRIPTS[name].main([*flags, "--results", str(results)])
             made[name] = types.SimpleNamespace(
                 results=results, folder=results / name, figures=figures, out=out.getvalue(), changes=changes
             )

@@ -20,13 +20,16 @@ def watch(note, patch=setattr):
     A file of `data.files.write_bytes` is three changes: written under its temporary name, renamed, the temporary name
     removed if it is still there. patch: replaces an attribute (owner, name, value).
     """
-    for owner, kind in CHANGES:
 
-        def act(path, *args, action=getattr(owner, kind), kind=kind, **options):
+    def watched(kind, action):
+        def act(path, *args, **options):
             note(kind, Path(args[0] if kind == "replace" else path), args[0] if kind == "write_bytes" else None)
             return action(path, *args, **options)
 
-        patch(owner, kind, act)
+        return act
+
+    for owner, kind in CHANGES:
+        patch(owner, kind, watched(kind, getattr(owner, kind)))
 
 
 def main():

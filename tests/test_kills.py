@@ -1,6 +1,5 @@
 """Every script, stopped in any way: a kill or Ctrl-C loses nothing, --resume takes what is its own, a disk may fail."""
 
-import os
 import re
 import shutil
 import signal
@@ -15,8 +14,18 @@ from data.files import TEMPORARY, alone
 from tests import deadly
 from tests.conftest import ARCH, REPO, not_as_root, python_environment, random_state, snapshot
 from tests.runs import (
-    SCRIPTS, at_change, check_equal_runs, check_refused, cut, largest_file, noise, read, refused, stopped_at,
-    without_cache, world_folder,
+    SCRIPTS,
+    at_change,
+    check_equal_runs,
+    check_refused,
+    cut,
+    largest_file,
+    noise,
+    read,
+    refused,
+    stopped_at,
+    without_cache,
+    world_folder,
 )  # fmt: skip
 
 every_script = pytest.mark.parametrize("name", SCRIPTS)

@@ -211,6 +211,15 @@ def read(results_folder, name):
     return json.loads((results_folder / name / "results.json").read_text())
 
 
+def strings(value):
+    """Every string in nested dicts and lists, keys too."""
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, list):
+        return [text for item in value for text in strings(item)]
+    return [value] if isinstance(value, str) else []
+
+
 def without_times(value):
     """A results.json, or a part of it, but for every entry called seconds and the table's column of that name."""
     if isinstance(value, list):

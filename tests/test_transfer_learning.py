@@ -5,6 +5,7 @@ import functools
 import json
 import re
 import shutil
+from pathlib import Path
 
 import matplotlib.colors
 import pytest
@@ -18,7 +19,7 @@ from data import DataError, insects, results, weights
 from data.results import Checkpoint
 from tests import runs
 from tests.conftest import ARCH, random_state, snapshot
-from tests.runs import Table, check_refused, cut, largest_file, strings, world_folder, write
+from tests.runs import Table, check_refused, cut, largest_file, world_folder, write
 
 # ---- train_model, on toy tensors
 
@@ -611,35 +612,11 @@ def test_a_run_leaves_its_plots_its_models_and_results_json_and_nothing_else(fin
     assert set(snapshot(finished_run.folder)) == names | {"learning_curves.png", "confusion.png", "results.json"}
 
 
-def test_results_json_of_a_run_has_the_promised_keys(finished_run):
+def test_results_json_of_a_run_names_the_photos_the_weights_and_the_scenarios(finished_run):
     saved = read(finished_run.results)
-    assert saved.keys() == {
-        *("script", "data", "weights", "seed", "settings", "metrics", "seconds", "versions", "plots", "models", "table")
-    }
-    assert saved["script"] == "transfer_learning" and "garden" in saved["data"] and ARCH in saved["weights"]
+    assert "garden" in saved["data"] and ARCH in saved["weights"]
     assert saved["metrics"].keys() == set(tl.SCENARIOS) and saved["seconds"].keys() == {*tl.SCENARIOS, "total"}
     assert [row[0] for row in saved["table"]["rows"]] == list(tl.SCENARIOS)
-    assert saved["versions"].keys() >= {"python", "torch", "torchvision", "machine"}
-
-
-def test_results_json_holds_no_absolute_path(finished_run):
-    texts = strings(read(finished_run.results))
-    assert texts and not any(re.search(r"(^|[\s('\"])/\w", text) for text in texts)
-
-
-def test_every_plot_of_results_json_is_a_png_that_shows_something_and_has_a_title_and_a_caption(finished_run):
-    plots = read(finished_run.results)["plots"]
-    assert {plot["file"] for plot in plots} == {path.name for path in finished_run.folder.glob("*.png")}
-    for plot in plots:
-        with Image.open(finished_run.folder / plot["file"]) as image:
-            assert image.format == "PNG" and min(image.size) >= 300 and len(image.convert("L").getcolors()) > 10
-        assert plot["title"] and plot["caption"]
-
-
-def test_every_plot_names_the_data_and_the_weights_that_it_shows(finished_run):
-    assert len(finished_run.figures) == 5
-    assert all("garden" in figure.get_suptitle() for figure in finished_run.figures.values())
-    assert all(ARCH in figure.get_suptitle() for figure in finished_run.figures.values())
 
 
 def test_the_lines_of_the_learning_curves_have_colours_that_colour_blind_eyes_tell_apart(finished_run):
@@ -678,14 +655,10 @@ def test_a_saved_model_predicts_what_the_run_reported(finished_run, tiny_photos,
 SHORT = ["--scenarios", "freeze", "--epochs", 1]
 
 
-def test_a_run_prints_its_data_its_weights_and_the_table_with_the_paths_of_the_plots(finished_run):
+def test_a_run_prints_its_data_and_its_weights(finished_run):
     out = finished_run.out
     assert out.startswith("data: ") and "12 to train and 8 to validate" in out
     assert re.search(rf"^weights: {ARCH} ", out, re.MULTILINE)
-    for row in read(finished_run.results)["table"]["rows"]:
-        assert re.search("^" + " +".join(map(re.escape, row)) + "$", out, re.MULTILINE)
-    for plot in finished_run.figures:
-        assert f"{finished_run.folder / plot} " in out
 
 
 def test_quick_goes_to_a_folder_of_its_own_and_leaves_the_full_run_alone(flags, finished, command):
@@ -830,6 +803,16 @@ class World:
     def train(self, *more):
         return [*self.flags, "--results", self.results, *more]
 
+    def data(self, name, make=lambda path: None, below=""):
+        """A run on a `--data` folder of that name, which `make` makes; and what it lacks."""
+        make(self.tmp / name)
+        return ["--data", self.tmp / name, "--results", self.results], self.tmp / name / below
+
+    def spoil(self, name, change):
+        """A run on photos of which `change` spoilt a file or folder; and that."""
+        change(self.photos / name)
+        return self.train(), self.photos / name
+
     def model(self, **changed):
         """--predict with a model file, some of whose content is changed; and the file."""
         saved = torch.load(self.run.folder / "freeze.pt", weights_only=True)
@@ -837,131 +820,62 @@ class World:
         return ["--predict", next(self.photos.rglob("*.png")), "--model", path, "--results", self.results], path
 
 
-BAD = Table()
-bad = BAD.case
-
-
-@bad("--data names a missing folder")
-def _(world):
-    return ["--data", world.tmp / "nosuch", "--results", world.results], world.tmp / "nosuch"
-
-
-@bad("--data names a file")
-def _(world):
-    (world.tmp / "file").touch()
-    return ["--data", world.tmp / "file", "--results", world.results], world.tmp / "file"
-
-
-@bad("--data without the set in it")
-def _(world):
-    (world.tmp / "empty").mkdir()
-    return ["--data", world.tmp / "empty", "--results", world.results], world.tmp / "empty"
-
-
-@bad("--data with half of the set in it")
-def _(world):
-    (world.tmp / "half" / "hymenoptera_data" / "train").mkdir(parents=True)
-    return ["--data", world.tmp / "half", "--results", world.results], world.tmp / "half" / "hymenoptera_data"
-
-
-@bad("a photo cut short")
-def _(world):
-    return world.train(), cut(world.photos / "val" / "bees" / "bees2.png")
-
-
-@bad("a JPEG photo cut short")
-def _(world):
-    path = world.photos / "train" / "ants" / "cut.jpg"
-    Image.effect_noise((64, 64), 90).save(path)
-    return world.train(), cut(path)
-
-
-@bad("a text file named .jpg")
-def _(world):
-    path = world.photos / "train" / "ants" / "note.jpg"
-    path.write_text("no photo")
-    return world.train(), path
-
-
-@bad("an empty file named .png")
-def _(world):
-    path = world.photos / "train" / "bees" / "empty.png"
-    path.touch()
-    return world.train(), path
-
-
-@bad("a class without photos in train")
-def _(world):
-    for path in (world.photos / "train" / "ants").iterdir():
+def emptied(folder):
+    for path in folder.iterdir():
         path.unlink()
-    return world.train(), world.photos / "train" / "ants"
 
 
-@bad("a class without photos in val")
-def _(world):
-    for path in (world.photos / "val" / "bees").iterdir():
-        path.unlink()
-    return world.train(), world.photos / "val" / "bees"
-
-
-@bad("one class only")
-def _(world):
+def one_class_only(photos):
     for split in ("train", "val"):
-        shutil.rmtree(world.photos / split / "bees")
-    return world.train(), world.photos
+        shutil.rmtree(photos / split / "bees")
 
 
-@bad("train and val with different classes")
-def _(world):
-    (world.photos / "val" / "bees").rename(world.photos / "val" / "wasps")
-    return world.train(), world.photos
+def photos_without_classes(train):
+    shutil.rmtree(train)
+    shutil.copytree(train.parent / "val" / "bees", train)
 
 
-@bad("a class in val only")
-def _(world):
-    shutil.copytree(world.photos / "val" / "bees", world.photos / "val" / "wasps")
-    return world.train(), "wasps"
+BAD = Table({
+    "--data names a missing folder": lambda w: w.data("nosuch"),
+    "--data names a file": lambda w: w.data("file", Path.touch),
+    "--data without the set in it": lambda w: w.data("empty", Path.mkdir),
+    "--data with half of the set in it": lambda w: w.data(
+        "half", lambda path: (path / "hymenoptera_data" / "train").mkdir(parents=True), "hymenoptera_data"
+    ),
+    "a photo cut short": lambda w: w.spoil("val/bees/bees2.png", cut),
+    "a JPEG photo cut short": lambda w: w.spoil(
+        "train/ants/cut.jpg", lambda path: [Image.effect_noise((64, 64), 90).save(path), cut(path)]
+    ),
+    "a text file named .jpg": lambda w: w.spoil("train/ants/note.jpg", lambda path: path.write_text("no photo")),
+    "an empty file named .png": lambda w: w.spoil("train/bees/empty.png", Path.touch),
+    "a class without photos in train": lambda w: w.spoil("train/ants", emptied),
+    "a class without photos in val": lambda w: w.spoil("val/bees", emptied),
+    "one class only": lambda w: w.spoil("", one_class_only),
+    "train and val with different classes": lambda w: w.spoil(
+        "", lambda photos: (photos / "val" / "bees").rename(photos / "val" / "wasps")
+    ),
+    "a class in val only": lambda w: (
+        w.spoil("", lambda photos: shutil.copytree(photos / "val" / "bees", photos / "val" / "wasps"))[0], "'wasps'"
+    ),
+    "no val": lambda w: w.spoil("val", shutil.rmtree),
+    "no train": lambda w: w.spoil("train", shutil.rmtree),
+    "photos without class folders": lambda w: w.spoil("train", photos_without_classes),
+    "--model without a layer": lambda w: w.model(
+        state={key: value for key, value in random_state(ARCH, 2).items() if key != "fc.bias"}
+    ),
+    "--model of an unknown architecture": lambda w: w.model(arch="nosuch"),
+    "--model with classes too many": lambda w: w.model(classes=["a", "b", "c"]),
+    "--model with parts of the wrong kind": lambda w: w.model(classes=2, arch=3),
+    "--model with an image size of the wrong kind": lambda w: w.model(val_size="large"),
+    "--model with no image size": lambda w: w.model(val_size=0),
+})  # fmt: skip
 
 
-@bad("no val")
-def _(world):
-    shutil.rmtree(world.photos / "val")
-    return world.train(), world.photos / "val"
-
-
-@bad("no train")
-def _(world):
-    shutil.rmtree(world.photos / "train")
-    return world.train(), world.photos / "train"
-
-
-@bad("photos without class folders")
-def _(world):
-    shutil.rmtree(world.photos / "train")
-    shutil.copytree(world.photos / "val" / "bees", world.photos / "train")
-    return world.train(), world.photos / "train"
-
-
-@bad("weights of an architecture without a layer to replace")
+@BAD.case("weights of an architecture without a layer to replace")
 def _(world):
     torch.manual_seed(0)
     write(world.tmp / "data" / "weights" / "squeezenet1_1.pth", weights.build("squeezenet1_1", 4).state_dict())
     return world.train("--data", world.tmp / "data", "--arch", "squeezenet1_1"), "AdaptiveAvgPool2d"
-
-
-@bad("--model without a layer")
-def _(world):
-    state = random_state(ARCH, 2)
-    return world.model(state={key: value for key, value in state.items() if key != "fc.bias"})
-
-
-BAD |= {
-    "--model of an unknown architecture": lambda world: world.model(arch="nosuch"),
-    "--model with classes too many": lambda world: world.model(classes=["a", "b", "c"]),
-    "--model with parts of the wrong kind": lambda world: world.model(classes=2, arch=3),
-    "--model with an image size of the wrong kind": lambda world: world.model(val_size="large"),
-    "--model with no image size": lambda world: world.model(val_size=0),
-}
 
 
 @pytest.mark.parametrize("case", BAD)

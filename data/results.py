@@ -447,7 +447,11 @@ class Run:
         Files of the run before that this one did not write again go too: the folder shows one run.
 
         metrics: nested dicts and lists of numbers. columns, rows: the short table, cells as text.
+        Raises DataError, before anything is moved, where a file of this run is no longer there.
         """
+        for path in (self.unfinished / file for file in self._files()):
+            if not path.is_file():
+                raise DataError(f"{path}: was removed while the run was busy; --resume makes it again")
         self.seconds["total"] = time.perf_counter() - self.started
         results = {
             **self.saved, "metrics": metrics, "table": {"columns": columns, "rows": rows},

@@ -16,11 +16,14 @@ from data import weights
 from data.builtin import creatures
 from data.results import run_main
 
+pytest_plugins = ["tests.runs"]  # tiny runs of every script
+
 torch.set_num_threads(1)  # one thread a run: no fight for the cores, and no dependence on their number
 
 REPO = Path(__file__).parent.parent
 ARCH = "shufflenet_v2_x0_5"
 
+not_as_root = pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 Outcome = namedtuple("Outcome", "status out err")
 
 

@@ -646,20 +646,13 @@ def test_all_sets_come_in_the_layout_that_the_scripts_read(server, run, tmp_path
     "words, says",
     [
         (["nosuch"], "nosuch: no such data set; there is set, all"),
-        (["set", "--nosuch"], "unrecognized arguments: --nosuch"),
-        (["set", "--arch"], "--arch: expected at least one argument"),
         (["--arch", "resnet19"], "--arch resnet19: torchvision has no classifier of this name; there is .*resnet18"),
-        (["--arch", "fcn_resnet50"], "no classifier"),
-        (["set", "--data"], "--data: expected one argument"),
-        (["set", "--data", ""], "--data: is empty"),
         (["set", "--data", "builtin"], "--data builtin: give the folder"),
         (["set", "--data", __file__], "test_download.py: give the folder"),
-        (["set", "--data", __file__ + "/deeper"], "deeper: Not a directory"),
-        (["set", "--data", "x" * 300], "File name too long"),
         (["--data", "x" * 300], "File name too long"),
     ],
 )
-def test_a_wrong_argument_is_one_line(capfd, words, says):
+def test_a_wrong_argument_is_one_line_that_says_what_to_do(capfd, words, says):
     table = {"set": (Source("http://127.0.0.1:9/x", 1, {"": "x"}),)}
     with pytest.raises(SystemExit) as end:
         run_main(lambda: download.main(words, table))

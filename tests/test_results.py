@@ -258,11 +258,15 @@ def test_until_a_run_is_finished_the_results_of_the_one_before_stay_as_they_were
     assert snapshot(tmp_path / "script").keys() == before.keys()
 
 
-def test_a_file_that_vanished_before_the_end_is_a_dataerror_that_names_it(tmp_path):
-    with pytest.raises(DataError, match="model.pt: No such file"), make_run(tmp_path) as run:
-        run.model("model.pt", {})
-        (run.unfinished / "model.pt").unlink()
-        finish(run)
+@pytest.mark.parametrize("file", ["first.pt", "first.png"])
+def test_a_run_whose_plot_or_model_was_removed_meanwhile_writes_no_results_json_and_names_it(tmp_path, file):
+    with make_run(tmp_path) as run:
+        run.model("first.pt", {})
+        run.figure(results.new_figure(1, 1), "first.png", "A plot", "What to see in it.")
+        (run.unfinished / file).unlink()
+        with pytest.raises(DataError, match=f"{file}: was removed while the run was busy"):
+            finish(run)
+    assert not (tmp_path / "script" / "results.json").exists()
 
 
 def test_a_new_run_drops_what_an_unfinished_one_had_written(tmp_path):

@@ -1,0 +1,325 @@
+"""What the shared tests know of every script: its tiny input, a tiny run of it, and how two runs are compared."""
+
+import contextlib
+import importlib
+import io
+import json
+import resource
+import shutil
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data.builtin import sentences
+from data.results import Run
+from tests import deadly
+from tests.conftest import ARCH, REPO, python_environment, random_state, snapshot
+
+STYLE_ARCH = "squeezenet1_1"
+EPOCHS, PHOTOS, BEAM = 3, 6, 2  # of a captioning run
+
+
+# ---- tiny inputs, none of them to be changed; tiny_photos and weights_folder are in conftest.py
+
+
+def noise(width, height, seed=0):
+    """A picture of soft blotches."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    return Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
+
+
+@pytest.fixture(scope="session")
+def own_pictures(tmp_path_factory):
+    """A folder with `cat.jpg` to paint and `quilt.png` for the style."""
+    folder = tmp_path_factory.mktemp("own")
+    noise(90, 60).save(folder / "cat.jpg")
+    noise(70, 80, 1).save(folder / "quilt.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_styles(tmp_path_factory):
+    """A `--data` folder: a SqueezeNet's random weights, and small pictures under the course's names."""
+    from data import styles
+
+    folder = tmp_path_factory.mktemp("data")
+    for part in ("weights", "styles"):
+        (folder / part).mkdir()
+    torch.save(random_state(STYLE_ARCH), folder / "weights" / f"{STYLE_ARCH}.pth")
+    for k, name in enumerate((styles.CONTENT, *styles.STYLES)):
+        noise(60 + 5 * k, 50, k).save(folder / "styles" / f"{name}.jpg")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_set(tmp_path_factory):
+    """A `--data` folder with a tiny Flickr8k in it and no weights."""
+    from tests.test_captions import write_flickr8k
+
+    folder = tmp_path_factory.mktemp("data")
+    write_flickr8k(folder / "flickr8k", {"train": 12, "val": 4, "test": 4})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_reviews(tmp_path_factory):
+    """A `--data` folder: a few hundred built-in sentences and some word vectors."""
+    import sentiment
+    from data import reviews
+
+    folder = tmp_path_factory.mktemp("garden")
+    for name, lines in sentences.splits(3, {"train": 300, "dev": 60, "test": 80, "unlabelled": 25}).items():
+        (folder / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines))
+    words = sentiment.make_vocabulary(reviews.read_labelled(folder / "train.txt").sentences)[2:]
+    numbers = torch.randn(len(words), 6, generator=torch.Generator().manual_seed(0)).tolist()
+    (folder / "glove").mkdir()
+    lines = (f"{word} {' '.join(f'{x:.4f}' for x in row)}\n" for word, row in zip(words[::2], numbers, strict=False))
+    (folder / "glove" / "glove.6B.50d.test.txt").write_text("".join(lines))
+    return folder
+
+
+# ---- the scripts
+
+
+def captioning_flags(folder):
+    """The flags of a tiny captioning run on the set in `folder`."""
+    return {"--data": folder, "--hidden": 16, "--epochs": EPOCHS, "--batch-size": 8, "--small": PHOTOS,
+            "--beam-width": BEAM, "--device": "cpu", "--lr": 0.02}  # fmt: skip
+
+
+class Script(NamedTuple):
+    """One command that trains.
+
+    module: the script. inputs: names of the fixtures that `flags` takes; it gives the flags of a tiny run as a dict.
+    mode: flags without a value. caches: whether it writes to `cache/` in the results folder before the run begins.
+    """
+
+    module: str
+    inputs: tuple
+    flags: Callable
+    mode: tuple = ()
+    caches: bool = False
+
+    def main(self, argv):
+        importlib.import_module(self.module).main(argv)
+
+
+SCRIPTS = {
+    "transfer_learning": Script(
+        "transfer_learning", ("weights_folder", "tiny_photos"),
+        lambda data, photos: {"--data": data, "--arch": ARCH, "--photos": photos, "--epochs": 2, "--batch-size": 6,
+                              "--device": "cpu", "--lr": 0.005, "--backbone-lr": 0.0003},
+    ),
+    "style_transfer": Script(
+        "style_transfer", ("tiny_styles", "own_pictures"),
+        lambda data, own: {"--data": data, "--content": own / "cat.jpg", "--style": own / "quilt.png", "--size": 40,
+                           "--style-size": 36, "--steps": 24, "--device": "cpu"},
+    ),
+    "image_captioning": Script("image_captioning", ("tiny_set",), captioning_flags, caches=True),
+    "image_captioning-full": Script("image_captioning", ("tiny_set",), captioning_flags, ("--full",), caches=True),
+    "sentiment": Script(
+        "sentiment", ("tiny_reviews",),
+        lambda data: {"--data": data, "--epochs": 2, "--device": "cpu", "--seeds": (0, 1)},
+    ),
+}  # fmt: skip
+
+
+def words(flags, *more):
+    """The words of a command line: a dict of flags, each with its value or values, and what comes behind."""
+    given = [(flag, *value) if isinstance(value, tuple) else (flag, value) for flag, value in flags.items()]
+    return [str(word) for pair in given for word in pair] + [str(word) for word in more]
+
+
+@pytest.fixture(scope="session")
+def tiny_flags(request):
+    """The command line of a script's tiny run, by the name of its results folder; `--results` comes behind it."""
+
+    def flags(name):
+        script = SCRIPTS[name]
+        return words(script.flags(*map(request.getfixturevalue, script.inputs)), *script.mode)
+
+    return flags
+
+
+@pytest.fixture(scope="session")
+def finished_runs(tiny_flags, tmp_path_factory):
+    """The finished tiny run of a script, by its name, made once a session. Not to be changed.
+
+    Its results folder, the run's own folder in it, its figures, what it printed, its changes of files as pairs of
+    kind and name.
+    """
+    made = {}
+
+    def finished(name):
+        if name not in made:
+            results, flags = tmp_path_factory.mktemp("finished"), tiny_flags(name)
+            figures, changes, save = {}, [], Run.figure
+
+            def note(run, figure, file, title, caption):
+                figures[file] = figure
+                save(run, figure, file, title, caption)
+
+            with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out:
+                patch.setattr(Run, "figure", note)
+                deadly.watch(lambda kind, path, _: changes.append((kind, path.name)), patch.setattr)
+                SCRIPTS[name].main([*flags, "--results", str(results)])
+            made[name] = types.SimpleNamespace(
+                results=results, folder=results / name, figures=figures, out=out.getvalue(), changes=changes
+            )
+        return made[name]
+
+    return finished
+
+
+@contextlib.contextmanager
+def at_change(chosen, action):
+    """While the block runs in this process, calls `action(path)` before the change of that number."""
+    left = [chosen]
+
+    def note(kind, path, content):
+        left[0] -= 1
+        if left[0] == -1:
+            action(path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        deadly.watch(note, patch.setattr)
+        yield
+
+
+def stopped_at(name, flags, results_folder, change, sent):
+    """Runs a script in a process of its own that gets the signal `sent` at that change of a file."""
+    argv = [sys.executable, "-m", "tests.deadly", SCRIPTS[name].module, str(change), sent.name]
+    return subprocess.run(
+        [*argv, *flags, "--results", results_folder],
+        cwd=REPO, env=python_environment(), capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+
+
+# ---- what is compared
+
+
+def read(results_folder, name):
+    return json.loads((results_folder / name / "results.json").read_text())
+
+
+def strings(value):
+    """Every string in nested dicts and lists, keys too."""
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, list):
+        return [text for item in value for text in strings(item)]
+    return [value] if isinstance(value, str) else []
+
+
+def without_times(value):
+    """A results.json, or a part of it, but for every entry called seconds and the table's column of that name."""
+    if isinstance(value, list):
+        return [without_times(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "seconds" in value.get("columns", ()):
+        column = value["columns"].index("seconds")
+        columns, *rows = ([*row[:column], *row[column + 1 :]] for row in (value["columns"], *value["rows"]))
+        value = {"columns": columns, "rows": rows}
+    return {key: without_times(item) for key, item in value.items() if key != "seconds"}
+
+
+def equal(first, second):
+    """Whether nested dicts and lists of tensors and plain values are the same, bit by bit."""
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(equal(value, second[key]) for key, value in first.items())
+    if isinstance(first, (list, tuple)):
+        return len(first) == len(second) and all(map(equal, first, second))
+    return torch.equal(first, second) if isinstance(first, torch.Tensor) else first == second
+
+
+def check_equal_runs(folder, other, name, without=()):
+    """Two results folders hold the same run: equal numbers but for the times, and equal files of the same names.
+
+    without: endings of files whose content may differ.
+    """
+    assert without_times(read(folder, name)) == without_times(read(other, name))
+    ours, theirs = snapshot(folder), snapshot(other)
+    assert ours.keys() == theirs.keys()
+    for file, content in ours.items():
+        if file.endswith(".pt"):
+            assert equal(*(torch.load(at / file, weights_only=True) for at in (folder, other))), file
+        elif not file.endswith(("results.json", *without)):
+            assert content == theirs[file], file
+
+
+def without_cache(folder):
+    """What lies below `folder` but for cached features, which are kept so that a stopped run does not lose them."""
+    return {name: content for name, content in snapshot(folder).items() if "cache" not in Path(name).parts}
+
+
+def refused(done, named):
+    """Exit status 2 and exactly one printable line on stderr, which names `named`."""
+    assert done.status == 2, done.out
+    assert done.err.startswith("error: ") and done.err.endswith("\n") and done.err[:-1].isprintable(), done.err
+    assert str(named) in done.err, done.err
+    return True
+
+
+def check_refused(command, main, argv, named, folder, look=snapshot):
+    """Runs a command that must be refused with an error that names `named`, and nothing below `folder` changes."""
+    before = look(folder)
+    assert refused(command(main, *argv), named)
+    assert look(folder) == before  # no mark of a Bomb either: nothing in a file was run
+
+
+# ---- spoilt input
+
+
+def cut(path):
+    """Cuts a file in half."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return path
+
+
+def write(path, content):
+    """A file with this content, bytes or what torch saves."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    return path
+
+
+class Table(dict):
+    """Cases of bad input: name -> a function of a test's world that gives a command line and what its error names."""
+
+    def case(self, name):
+        """Notes the decorated function."""
+        return lambda make: self.setdefault(name, make)
+
+
+def world_folder(tmp_path, name):
+    """A results folder in which an earlier run of the script `name` lies."""
+    folder = tmp_path / "results"
+    (folder / name).mkdir(parents=True)
+    (folder / name / "results.json").write_text("earlier")
+    return folder
+
+
+@contextlib.contextmanager
+def largest_file(size):
+    """No file can grow beyond `size` bytes while the block runs, as on a full disk."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.fixture
+def finished_copy(finished_runs, tmp_path):
+    """A copy, to write to, of the results folder of a script's finished tiny run, by its name."""
+    return lambda name: shutil.copytree(finished_runs(name).results, tmp_path / "finished")

@@ -11,7 +11,7 @@ import torchvision
 
 from data import HOME, DataError, check_folder, locate
 from data.files import sha256
-from data.results import load_tensors
+from data.results import load_tensors, shown
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels, as every torchvision network expects
 BUILTIN = HOME / "builtin_weights"
@@ -184,6 +184,6 @@ def read(path, arch, builtin=False):
         elif not torch.isfinite(state[key]).all():
             raise DataError(f"{path}: {key} holds NaN or infinity; get the file again")
     if extra := state.keys() - expected.keys():
-        raise DataError(f"{path}: has {min(map(str, extra))}, which {arch} has not; it should be {what}")
+        raise DataError(f"{path}: has {shown(min(map(str, extra)))}, which {arch} has not; it should be {what}")
     origin = "built-in, trained on drawn pictures" if builtin else f"{Path(path).name}, SHA-256 {sha256(path)[:8]}"
     return Weights(arch, state, f"{arch} ({origin})", builtin)

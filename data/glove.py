@@ -71,7 +71,7 @@ def read(path, words):
         head = lines.readline(LONGEST).split()
         if not head:
             raise DataError(f"{path}, line 1: is empty; there should be a word and its vector")
-        header = len(head) == 2 and head[0].isdigit() and head[1].isdigit()
+        header = len(head) == 2 and all(field.isdigit() and len(field) < 12 for field in head)
         if len(head) < 2 or (header and not lines.read(1)):
             raise DataError(f"{path}, line 1: holds no vector; each line should be a word and its numbers")
         size = int(head[1][:9]) if header else len(head) - 1

@@ -185,7 +185,7 @@ def read(path, arch, builtin=False):
         elif not torch.isfinite(state[key]).all():
             raise DataError(f"{path}: {key} holds NaN or infinity; get the file again")
     if extra := state.keys() - expected.keys():
-        raise DataError(f"{path}: has {min(map(str, extra))}, which {arch} has not; it should be {what}")
+        raise DataError(f"{path}: has {shown(min(map(str, extra)))}, which {arch} has not; it should be {what}")
     origin = (
         "built-in, trained on drawn pictures"
         if builtin

@@ -75,6 +75,11 @@ def test_a_broken_line_is_named(tmp_path, case):
     assert str(path) in str(error.value) and said in str(error.value) and "\n" not in str(error.value)
 
 
+def test_a_first_line_of_a_number_that_is_no_count_is_a_dataerror(tmp_path):
+    with pytest.raises(DataError, match="line 2: has 2 numbers"):
+        glove.read(write(tmp_path / "v.txt", "3 " + "1" * 5000, "film 1 2"), ["film"])
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(DataError, match="nosuch.txt: No such file"):
         glove.read(tmp_path / "nosuch.txt", WORDS)

@@ -120,6 +120,13 @@ def test_the_scenarios_share_momentum_weight_decay_and_rates_that_fall_along_a_c
     assert rates == pytest.approx([0.05 * (1 + math.cos(math.pi * k / 4)) for k in range(4)])
 
 
+def test_every_epoch_draws_random_numbers_of_its_own(monkeypatch):
+    seen, seed_all = [], results.seed_all
+    monkeypatch.setattr(results, "seed_all", lambda *parts: seen.append(parts) or seed_all(*parts))
+    toy_train(toy_model(), toy_loaders(), epochs=3, seed=5)
+    assert seen == [(5, 0), (5, 1), (5, 2)]
+
+
 def test_the_model_comes_back_in_evaluation_mode():
     model, _ = toy_train(toy_model(), toy_loaders(), epochs=1)
     assert not any(module.training for module in model.modules())

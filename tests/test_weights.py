@@ -176,6 +176,13 @@ def test_a_file_with_weights_that_do_not_fit_is_a_dataerror_that_says_why(folder
     assert str(path) in str(error.value) and word in str(error.value)
 
 
+def test_a_layer_too_many_whose_name_has_two_lines_is_refused_in_one(folder, state):
+    put(folder, {**state, "a\nb": torch.ones(2)})
+    with pytest.raises(DataError, match=r"has a\\nb, which") as error:
+        weights.load(ARCH, folder)
+    assert str(error.value).isprintable()
+
+
 BAD_BYTES = {
     "empty": lambda good, mark: b"",
     "text": lambda good, mark: b"<html>404 not found</html>",

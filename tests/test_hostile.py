@@ -868,7 +868,7 @@ def save_grey(path):
 
 def save_long_vocabulary(path):
     write_coco(path)
-    (path / "coco2014_vocab.json").write_text("[" + "[]," * (170 * MB) + "[]]")
+    (path / "coco2014_vocab.json").write_text("[" + "[]," * (20 * MB) + "[]]")
 
 
 HUNGRY = {  # what makes the file, and what reads it
@@ -876,11 +876,11 @@ HUNGRY = {  # what makes the file, and what reads it
     "reviews of a gigabyte in one line": (LONG["a line of a gigabyte"], "reviews.read_labelled(path)"),
     "sentences of a gigabyte in one line": (LONG["a line of a gigabyte"], "reviews.read_unlabelled(path)"),
     "vectors of a gigabyte in one line": (LONG["a line of a gigabyte"], "glove.read(path, ['good'])"),
-    "a packed tensor of 3 GB": (lambda path: save_zip_bomb(path, 3000 * MB), "results.load_tensors(path, 'x')"),
+    "a packed tensor of 1.5 GB": (lambda path: save_zip_bomb(path, 1500 * MB), "results.load_tensors(path, 'x')"),
     "a picture with see-through parts": (save_rgba, "insects.open_photo(path)"),
     "a picture of 32 bit": (save_grey, "insects.open_photo(path)"),
     "a huge packed text in a picture": (png_with(b"zTXt", b"name\0\0"), "insects.open_photo(path)"),
-    "a vocabulary of 500 MB": (save_long_vocabulary, "captions.read_coco(Path(path), 'pca')"),
+    "a vocabulary of 60 MB of empty lists": (save_long_vocabulary, "captions.read_coco(Path(path), 'pca')"),
     "features of two gigabytes on paper": (
         lambda path: (write_coco(path), H5_FILES["two gigabytes on paper"](path / H5, None)),
         "captions.read_coco(Path(path), 'pca')",

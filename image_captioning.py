@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from bleu_utils import corpus_bleu, evaluate_model
-from data import DataError, captions, results, weights
+from data import DataError, captions, plot, results, weights
 from data.insects import open_photo
 from rnn import CELLS, CaptioningRNN
 
@@ -411,7 +411,7 @@ def show_samples(run, data, cell, told, title):
             pictures.append(picture)
             texts.append((f"{split}\n{wrapped(NAMES[cell], text)}\n{wrapped('people', other)}", False))
     if isinstance(pictures[0], Path):
-        figure = results.picture_grid([open_photo(path) for path in pictures], texts, title, below=True)
+        figure = plot.picture_grid([open_photo(path) for path in pictures], texts, title, below=True)
         run.figure(
             figure,
             f"samples_{cell}.png",
@@ -508,7 +508,7 @@ def example_lines(name, data, said, truth):
 
 def plot_by_heart(losses, title):
     """The loss of each step of each cell ({cell: losses}), on a logarithmic scale."""
-    figure = results.new_figure(8, 4.5)
+    figure = plot.new_figure(8, 4.5)
     figure.suptitle(f"Learning captions by heart · {title}", wrap=True)
     axes = figure.subplots()
     for cell, values in losses.items():
@@ -625,10 +625,10 @@ def bleu_of(said, data):
 
 def plot_full(histories, title):
     """Training and validation loss, and validation BLEU, by epoch, all cells."""
-    figure = results.new_figure(10, 4.5)
+    figure = plot.new_figure(10, 4.5)
     figure.suptitle(f"Learning curves · {title}", wrap=True)
     loss, bleu = figure.subplots(1, 2)
-    for color, (cell, history) in zip(results.COLORS, histories.items(), strict=False):
+    for color, (cell, history) in zip(plot.COLORS, histories.items(), strict=False):
         epochs = range(1, len(history["train_loss"]) + 1)
         for key, style, label in (("train_loss", "--", "training, with dropout"), ("val_loss", "-", "validation")):
             loss.plot(epochs, history[key], style, color=color, label=f"{NAMES[cell]}, {label}")
@@ -675,8 +675,8 @@ def caption_photos(args):
     results.print_table(["photo", "caption"], list(zip(args.caption, said, strict=True)))
     texts = [(wrapped(Path(name).name, text), False) for name, text in zip(args.caption, said, strict=True)]
     picture = (Path(args.results, "image_captioning") if args.model else path.parent) / "captions.png"
-    results.save_figure(
-        results.picture_grid(photos, texts, f"Captions by {results.shown(path.name)} ({about})", below=True), picture
+    plot.save_figure(
+        plot.picture_grid(photos, texts, f"Captions by {results.shown(path.name)} ({about})", below=True), picture
     )
     print(f"  {results.shown(picture)}")
 

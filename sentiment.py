@@ -23,7 +23,7 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from data import DataError, glove, results, reviews
+from data import DataError, glove, plot, results, reviews
 
 PAD, UNKNOWN = 0, 1  # the first two numbers of a vocabulary: no word at all, and every word that is not in it
 MODEL = "models that sentiment.py saved"
@@ -190,12 +190,18 @@ class Recipe:
     weight_decay: float = 0.01
     batch_size: int = 64
 
+    @property
+    def pretrained(self):
+        """Whether the model begins with pre-trained vectors."""
+        return self.embedding is None and self.model is not BagOfWords
+
     def build(self, vocabulary_size, vectors):
         """The model for a vocabulary of that many words. vectors: their pre-trained ones, a data.glove.Vectors."""
         if self.model is BagOfWords:
             return BagOfWords(vocabulary_size)
-        size = self.embedding or vectors.vectors.shape[1]
-        return self.model(vocabulary_size, size, None if self.embedding else vectors, **self.options)
+        if self.pretrained:
+            return self.model(vocabulary_size, vectors.vectors.shape[1], vectors, **self.options)
+        return self.model(vocabulary_size, self.embedding, **self.options)
 
 
 # Chosen on the dev split. With an embedding size of None the vectors are pre-trained ones, which bring their own.
@@ -321,10 +327,10 @@ def mcnemar(first, second):
 
 def plot_curves(histories, title):
     """Loss and accuracy by epoch, training dashed and dev solid, all models in one figure."""
-    figure = results.new_figure(10, 5)
+    figure = plot.new_figure(10, 5)
     figure.suptitle(title)
     loss, accuracy = figure.subplots(1, 2)
-    for color, (name, history) in zip(results.COLORS, histories.items(), strict=False):
+    for color, (name, history) in zip(plot.COLORS, histories.items(), strict=False):
         epochs = range(1, len(history["dev_loss"]) + 1)
         for axes, key, scale in ((loss, "loss", 1), (accuracy, "accuracy", 100)):
             for split, style in (("train", "--"), ("dev", "-")):
@@ -341,11 +347,11 @@ def plot_curves(histories, title):
 
 def plot_accuracies(metrics, count, title):
     """Test accuracy of each model: the mean over the seeds with its 95% interval, and each seed's as a ring."""
-    figure = results.new_figure(8, 1.6 + 0.55 * len(metrics))
+    figure = plot.new_figure(8, 1.6 + 0.55 * len(metrics))
     figure.suptitle(title)
     axes = figure.subplots()
     for row, (name, found) in enumerate(metrics.items()):
-        value, color = 100 * found["test_accuracy"], results.COLORS[list(RECIPES).index(name)]
+        value, color = 100 * found["test_accuracy"], plot.COLORS[list(RECIPES).index(name)]
         low, high = (100 * end for end in found["test_interval"])
         axes.errorbar(value, row, xerr=[[value - low], [high - value]], fmt="o", color=color, capsize=4)
         rings = [100 * run["test_accuracy"] for run in found["seeds"].values()]
@@ -360,10 +366,10 @@ def plot_accuracies(metrics, count, title):
 
 def plot_words(weights, title):
     """The words with the largest weights of the bag of words. weights: (word, weight) pairs, lowest first."""
-    figure = results.new_figure(8, 1.2 + 0.24 * len(weights))
+    figure = plot.new_figure(8, 1.2 + 0.24 * len(weights))
     figure.suptitle(title)
     axes = figure.subplots()
-    colors = [results.COLORS[0] if weight > 0 else results.COLORS[1] for _, weight in weights]
+    colors = [plot.COLORS[0] if weight > 0 else plot.COLORS[1] for _, weight in weights]
     axes.barh(range(len(weights)), [weight for _, weight in weights], color=colors)
     axes.set_yticks(range(len(weights)), [results.shown(word, 30) for word, _ in weights], fontsize=9)
     axes.set_ylim(-0.8, len(weights) - 0.2)
@@ -389,25 +395,28 @@ def train(args):
     print("" if sets.real else "; real sentences: 'python -m data.download sentences glove'")
     if not len(sets.unlabelled):
         print("no unlabelled.txt there: no predictions are written")
-    vectors = glove.load(vocabulary, sets.train.sentences, args.data, args.glove, cache)
-    counts = Counter(word for sentence in sets.train.sentences for word in sentence)
-    covered = vectors.coverage([counts[word] for word in vocabulary])
-    print(
-        f"vectors: {vectors.name}; for {covered[0]:.0%} of {len(vocabulary) - 2:,} words, {covered[1]:.0%} of the text"
-    )
+    recipes = {name: RECIPES[name] for name in args.models}
+    vectors, source, covered = None, "no vectors", {}
+    if args.glove or any(recipe.pretrained for recipe in recipes.values()):
+        vectors = glove.load(vocabulary, sets.train.sentences, args.data, args.glove, cache)
+        counts = Counter(word for sentence in sets.train.sentences for word in sentence)
+        source, covered = vectors.name, vectors.coverage([counts[word] for word in vocabulary])
+        print(
+            f"vectors: {source}; for {covered['words']:.0%} of {len(vocabulary) - 2:,} words, "
+            f"{covered['tokens']:.0%} of the text"
+        )
 
     encoded = {
         name: Encoded(split.sentences, vocabulary, split.labels)
         for name, split in vars(sets).items()
         if isinstance(split, reviews.Split)
     }
-    recipes = {name: RECIPES[name] for name in args.models}
     settings = {"epochs": args.epochs, "trained": args.models, "quick": args.quick, "device": device.type}
     settings |= {"sentences_fingerprint": sets.fingerprint}
     settings |= {name: {**asdict(recipe), "model": recipe.model.__name__} for name, recipe in recipes.items()}
     data = sets.name + ", quick look at a part" * args.quick
     args.seed = args.seeds if len(args.seeds) > 1 else args.seeds[0]
-    with results.Run("sentiment", args, data, vectors.name, settings) as run:
+    with results.Run("sentiment", args, data, source, settings) as run:
         if run.finished:
             return results.show_results(run.finished, run.folder)
         models, histories = {}, {}
@@ -421,7 +430,7 @@ def train(args):
                 )  # fmt: skip
                 best = max(histories[name, seed]["dev_accuracy"])
                 print(f"{recipe.title}, seed {seed}: best dev accuracy {best:.2%}")
-        report(run, models, histories, sets, encoded, vocabulary, {"words": covered[0], "tokens": covered[1]})
+        report(run, models, histories, sets, encoded, vocabulary, covered)
 
 
 def report(run, models, histories, sets, encoded, vocabulary, covered):

@@ -23,7 +23,7 @@ from torch import nn
 from torchvision.transforms import functional as transforms
 from tqdm import tqdm
 
-from data import DataError, insects, results, styles, weights
+from data import DataError, insects, plot, results, styles, weights
 from data.files import fingerprint, sha256
 
 ARCH = "squeezenet1_1"
@@ -339,11 +339,11 @@ def check_setting(
 
 def plot_curves(history, slow_from, title):
     """The total loss and each term after every step, on a logarithmic scale; a mark where the learning rate falls."""
-    figure = results.new_figure(7.5, 4.8)
+    figure = plot.new_figure(7.5, 4.8)
     figure.suptitle(title, wrap=True)
     axes = figure.subplots()
     names = {"total": "total", "content": "content loss", "style": "style loss", "tv": "total variation loss"}
-    for (key, label), color in zip(names.items(), ("black", *results.COLORS), strict=False):
+    for (key, label), color in zip(names.items(), ("black", *plot.COLORS), strict=False):
         axes.plot(history[key], color=color, label=label, linewidth=2.2 if key == "total" else 1.3)
     axes.axvline(slow_from, color="grey", linestyle=":", label=f"learning rate falls from {FAST:g} to {SLOW:g}")
     axes.set(xlabel="steps of Adam", ylabel="loss (weighted, logarithmic scale)", yscale="log")
@@ -354,7 +354,7 @@ def plot_curves(history, slow_from, title):
 
 def plot_sheet(rows, title):
     """Pictures in rows under a title. rows: lists, all of one length, of (name, image)."""
-    figure = results.new_figure(2.6 * len(rows[0]), 2.3 * len(rows) + 0.5)
+    figure = plot.new_figure(2.6 * len(rows[0]), 2.3 * len(rows) + 0.5)
     figure.suptitle(title, wrap=True)
     panels = figure.subplots(len(rows), len(rows[0]), squeeze=False).flat
     for axes, (name, picture) in zip(panels, sum(rows, []), strict=True):

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Subset
 from torchvision import transforms
 from tqdm import tqdm
 
-from data import DataError, insects, results, weights
+from data import DataError, insects, plot, results, weights
 
 USUAL_ARCH, BUILTIN_ARCH = "resnet18", "shufflenet_v2_x0_5"
 QUICK_PHOTOS = 64  # of each split, with --quick
@@ -293,9 +293,7 @@ def visualize_model(model, loader, classes, title, num_images=16):
         verdict = f"WRONG: {guess}" if wrong[k] else f"right: {guess}"
         captions.append((f"{verdict}, {sureness[k]:.0%}\ntruth: {truth}", bool(wrong[k])))
     images = [to_pixels(loader.dataset[k][0]) for k in order]
-    return results.picture_grid(
-        images, captions, f"{title}\n{int(wrong.sum())} of {len(targets)} wrong, mistakes first"
-    )
+    return plot.picture_grid(images, captions, f"{title}\n{int(wrong.sum())} of {len(targets)} wrong, mistakes first")
 
 
 def to_pixels(image):
@@ -313,10 +311,10 @@ def plot_curves(histories, guess, title):
 
     guess: the share of the commonest class among the validation photos, which a model that learned nothing gets too.
     """
-    figure = results.new_figure(10, 4.5)
+    figure = plot.new_figure(10, 4.5)
     figure.suptitle(title)
     loss, accuracy = figure.subplots(1, 2)
-    for color, (name, history) in zip(results.COLORS, histories.items(), strict=False):
+    for color, (name, history) in zip(plot.COLORS, histories.items(), strict=False):
         epochs = range(1, len(history["val_loss"]) + 1)
         for axes, key, scale in ((loss, "loss", 1), (accuracy, "accuracy", 100)):
             for split, style in (("train", "--"), ("val", "-")):
@@ -337,7 +335,7 @@ def plot_confusion(confusions, classes, title):
 
     A cell is as dark as its share of the row is large.
     """
-    figure = results.new_figure(1.5 + 3.2 * len(confusions), 3.6)
+    figure = plot.new_figure(1.5 + 3.2 * len(confusions), 3.6)
     figure.suptitle(title)
     panels = figure.subplots(1, len(confusions), squeeze=False)[0]
     for axes, (name, counts) in zip(panels, confusions.items(), strict=True):
@@ -492,9 +490,9 @@ def show_predictions(args):
         ranked = [(classes[k], row[k].item()) for k in row.argsort(descending=True)[:3].tolist()]
         rows.append([name, ranked[0][0], ", ".join(f"{label} {share:.1%}" for label, share in ranked)])
         captions.append((f"{results.shown(Path(name).name, 30)}\n{ranked[0][0]}, {ranked[0][1]:.0%}", False))
-    figure = results.picture_grid(photos, captions, f"Predictions of {results.shown(path.name)} ({about})")
+    figure = plot.picture_grid(photos, captions, f"Predictions of {results.shown(path.name)} ({about})")
     picture = (Path(args.results, "transfer_learning") if args.model else path.parent) / "predictions.png"
-    results.save_figure(figure, picture)
+    plot.save_figure(figure, picture)
     results.print_table(["photo", "class", "probabilities"], rows)
     print(f"  {results.shown(picture)}")
 

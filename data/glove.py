@@ -29,9 +29,12 @@ class Vectors:
     name: str
 
     def coverage(self, counts):
-        """The share of the vocabulary that has a vector: of its words, and of their occurrences `counts` (V,)."""
+        """The share that has a vector: of the vocabulary's words, and of their occurrences (tokens) `counts` (V,)."""
         counts = np.asarray(counts)
-        return float(self.found[counts > 0].mean()), float(counts[self.found].sum() / counts.sum())
+        return {
+            "words": float(self.found[counts > 0].mean()),
+            "tokens": float(counts[self.found].sum() / counts.sum()),
+        }
 
 
 def load(words, sentences, data, file, cache, seed=0):
@@ -71,7 +74,7 @@ def read(path, words):
         head = lines.readline(LONGEST).split()
         if not head:
             raise DataError(f"{path}, line 1: is empty; there should be a word and its vector")
-        header = len(head) == 2 and all(field.isdigit() and len(field) < 12 for field in head)
+        header = len(head) == 2 and all(field.isdigit() for field in head)
         if len(head) < 2 or (header and not lines.read(1)):
             raise DataError(f"{path}, line 1: holds no vector; each line should be a word and its numbers")
         size = int(head[1][:9]) if header else len(head) - 1

@@ -1,4 +1,4 @@
-"""What every script shares: flags, seeds, the results folder, checkpoints, results.json, figures, the one-line error.
+"""What every script shares: flags, seeds, the results folder, checkpoints, results.json, the one-line error.
 
 A script reads: parse the flags, load the data, then
 
@@ -29,18 +29,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data import DataError, stop_early
+from data import DataError, plot, stop_early
 from data.files import alone, read_json, sweep, user_errors, write_bytes, write_json, write_text
-
-COLORS = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#E69F00",
-    "#56B4E9",
-)  # Okabe & Ito: distinct to colour-blind eyes
-
 
 NO_MEMORY = "error: not enough memory; try smaller sizes (see --help)"
 
@@ -408,7 +398,7 @@ class Run:
 
     def figure(self, figure, file, title, caption):
         """Saves a matplotlib figure as `file` and notes it for results.json with a title and what to look for in it."""
-        save_figure(figure, self.unfinished / file)
+        plot.save_figure(figure, self.unfinished / file)
         self.plots.append({"file": file, "title": title, "caption": caption})
 
     def picture(self, image, file, title, caption):
@@ -429,13 +419,13 @@ class Run:
         self.texts.append(file)
 
     def _files(self):
-        return [*(plot["file"] for plot in self.plots), *self.models, *self.texts]
+        return [*(made["file"] for made in self.plots), *self.models, *self.texts]
 
     def _outdated(self):
         """The files that the results.json of the run before names and this run has not."""
         try:
             before = read_results(self.folder / "results.json") or {"plots": []}
-            names = {*(plot["file"] for plot in before["plots"]), *before.get("models", ()), *before.get("texts", ())}
+            names = {*(made["file"] for made in before["plots"]), *before.get("models", ()), *before.get("texts", ())}
             names -= {*self._files()}
             return [path for name in names if (path := self.folder / Path(name).name).is_file()]
         except (DataError, TypeError, KeyError, OSError):  # no results.json of ours: nothing is known to be outdated
@@ -484,7 +474,7 @@ def read_results(path):
         found = read_json(path)
         columns, rows = found["table"]["columns"], found["table"]["rows"]
         texts = [found["script"], found["data"], found["weights"], *columns, *(cell for row in rows for cell in row)]
-        texts += [plot[key] for plot in found["plots"] for key in ("file", "title", "caption")]
+        texts += [made[key] for made in found["plots"] for key in ("file", "title", "caption")]
         if not isinstance(found["settings"], dict) or not all(isinstance(text, str) for text in texts):
             raise ValueError
         if not all(isinstance(part, list) for part in (columns, rows, *rows, found["plots"])):
@@ -501,8 +491,8 @@ def show_results(results, folder):
     about = f"{results['script']}: {results['data']}; weights: {results['weights']}; seed {results['seed']}"
     print(f"\n{shown(about, 500)}")
     print_table(results["table"]["columns"], results["table"]["rows"])
-    for plot in results["plots"]:
-        print(f"  {shown(Path(folder) / plot['file'], 500)}  {shown(plot['title'])}")
+    for made in results["plots"]:
+        print(f"  {shown(Path(folder) / made['file'], 500)}  {shown(made['title'])}")
 
 
 def print_table(columns, rows):
@@ -513,50 +503,7 @@ def print_table(columns, rows):
         print("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-# ---- figures
-
-
-def new_figure(width, height):
-    """A matplotlib figure of that many inches, drawn without a screen, in the project's style."""
-    import matplotlib.figure
-
-    matplotlib.rcParams.update(
-        {"font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3,
-         "axes.prop_cycle": matplotlib.cycler(color=COLORS), "figure.facecolor": "white", "axes.axisbelow": True,
-         "text.parse_math": False}
-    )  # fmt: skip
-    return matplotlib.figure.Figure(figsize=(width, height), layout="constrained")
-
-
-def picture_grid(images, captions, title, below=False):
-    """Pictures, four a row, each with its caption (text, marked) above or below; marked ones have a frame."""
-    columns = min(4, len(images))
-    rows = math.ceil(len(images) / columns)
-    lines = max(text.count("\n") + 1 for text, _ in captions)
-    figure = new_figure(2.4 * max(columns, 2), (2.4 + 0.175 * lines) * rows + 0.4)
-    figure.suptitle(title, wrap=True)
-    for k, (image, (text, marked)) in enumerate(zip(images, captions, strict=True)):
-        axes = figure.add_subplot(rows, columns, k + 1)
-        axes.imshow(image)
-        axes.grid(False)
-        axes.set(xticks=[], yticks=[])
-        color, weight = (COLORS[1], "bold") if marked else ("black", "normal")
-        write = axes.set_xlabel if below else axes.set_title
-        write(text, fontsize=9 - below, color=color, fontweight=weight)
-        for spine in axes.spines.values():
-            spine.set(visible=marked, color=COLORS[1], linewidth=4)
-    return figure
-
-
-def save_figure(figure, path):
-    """Writes a matplotlib figure as a PNG, whole or not at all."""
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a letter that the font lacks: it is drawn as a box
-        figure.set_dpi(150)
-        figure.draw_without_rendering()  # one layout is not enough for labels below pictures: they would be cut off
-        figure.savefig(buffer, format="png", dpi=150)
-    write_bytes(path, buffer.getbuffer())
+# ---- the overview of all results
 
 
 def main(argv=None):
@@ -576,8 +523,8 @@ def main(argv=None):
     print_table(["script", "data", "what", "figures"], rows)
     print("\nplots:")
     for at, results in found.items():
-        for plot in results["plots"]:
-            print(f"  {shown(at / plot['file'], 500)}  {shown(plot['title'])}")
+        for made in results["plots"]:
+            print(f"  {shown(at / made['file'], 500)}  {shown(made['title'])}")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ import image_captioning as ic
 import sentiment
 import style_transfer
 import transfer_learning as tl
-from data import DataError, captions, files, glove, insects, results, reviews, weights
+from data import DataError, captions, files, glove, insects, plot, results, reviews, weights
 from rnn import CaptioningRNN
 from tests.conftest import ARCH, REPO, Bomb, python_environment, snapshot
 from tests.test_captions import drawn, load_coco, write_coco
@@ -834,8 +834,8 @@ def test_a_sentence_with_odd_letters_is_predicted_on_clean_lines(tmp_path, comma
 
 @pytest.mark.parametrize("text", HOSTILE_NAMES)
 def test_odd_text_in_a_figure_is_drawn_as_it_is_written(tmp_path, text):
-    figure = results.picture_grid([Image.new("RGB", (8, 8))], [(results.shown(text), True)], results.shown(text))
-    results.save_figure(figure, tmp_path / "figure.png")
+    figure = plot.picture_grid([Image.new("RGB", (8, 8))], [(results.shown(text), True)], results.shown(text))
+    plot.save_figure(figure, tmp_path / "figure.png")
     assert [axes.get_title() for axes in figure.axes] == [results.shown(text)]
     assert not any(label.get_parse_math() for label in (figure.axes[0].title, figure._suptitle))
 

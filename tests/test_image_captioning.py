@@ -20,8 +20,9 @@ from torch import nn
 
 import image_captioning as ic
 from bleu_utils import corpus_bleu
-from data import DataError, captions, results
+from data import DataError, captions, plot
 from data.captions import SPECIAL, SPLITS, decode, encode, tokenize
+from data.files import write_bytes
 from data.results import Checkpoint
 from rnn import CaptioningRNN
 from tests import runs
@@ -487,7 +488,7 @@ def finished(finished_run, tmp_path):
 @pytest.fixture
 def no_drawing(monkeypatch):
     """Figures take most of a tiny run's time: their files are empty here."""
-    monkeypatch.setattr(results, "save_figure", lambda figure, path: results.write_bytes(path, b""))
+    monkeypatch.setattr(plot, "save_figure", lambda figure, path: write_bytes(path, b""))
 
 
 def read(folder, name="image_captioning"):

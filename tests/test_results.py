@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from data import DataError, files, results
+from data import DataError, files, plot, results
 from tests.conftest import REPO, python_environment, snapshot
 
 KEYS = {
@@ -43,7 +43,7 @@ def make_run(folder, settings=None, **flags):
 
 def finish(run):
     """What a script does at the end of its run."""
-    figure = results.new_figure(3, 2)
+    figure = plot.new_figure(3, 2)
     figure.subplots().plot([1, 2, 3])
     run.figure(figure, "plot.png", "A plot", "What to see in it.")
     run.finish({"accuracy": 0.5}, ["what", "accuracy"], [["model", "50.0%"]])
@@ -262,7 +262,7 @@ def test_until_a_run_is_finished_the_results_of_the_one_before_stay_as_they_were
 def test_a_run_whose_plot_or_model_was_removed_meanwhile_writes_no_results_json_and_names_it(tmp_path, file):
     with make_run(tmp_path) as run:
         run.model("first.pt", {})
-        run.figure(results.new_figure(1, 1), "first.png", "A plot", "What to see in it.")
+        run.figure(plot.new_figure(1, 1), "first.png", "A plot", "What to see in it.")
         (run.unfinished / file).unlink()
         with pytest.raises(DataError, match=f"{file}: was removed while the run was busy"):
             finish(run)
@@ -463,17 +463,17 @@ def test_print_table_pads_every_column_to_its_widest_cell(capsys):
 
 
 def test_a_figure_is_a_png_of_its_inches_at_150_dots_and_has_something_on_it(tmp_path):
-    figure = results.new_figure(4, 2)
+    figure = plot.new_figure(4, 2)
     figure.subplots().plot([1, 3, 2])
-    results.save_figure(figure, tmp_path / "new" / "plot.png")
+    plot.save_figure(figure, tmp_path / "new" / "plot.png")
     with Image.open(tmp_path / "new" / "plot.png") as image:
         assert (image.format, image.size) == ("PNG", (600, 300)) and len(image.convert("L").getcolors()) > 2
 
 
 def test_dollar_signs_in_a_title_are_text_and_not_mathematics(tmp_path):
-    figure = results.new_figure(4, 2)
+    figure = plot.new_figure(4, 2)
     figure.suptitle("5$ and $ 6_^{")
-    results.save_figure(figure, tmp_path / "plot.png")
+    plot.save_figure(figure, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 1000
 
 

@@ -531,6 +531,14 @@ def test_predict_takes_the_full_models_unless_quick_or_alone_and_leaves_the_run_
     assert f"models: {quick / 'models.pt'} " in command(sentiment.main, *argv).out
 
 
+def test_without_a_model_that_begins_with_vectors_none_are_read_or_trained(garden, tmp_path, command):
+    (garden / "glove" / "glove.6B.50d.test.txt").write_text("broken")
+    flags = ["--data", garden, "--models", "bag", "average", "--epochs", 1, "--results", tmp_path / "results"]
+    done = command(sentiment.main, *flags)
+    assert done.status == 0 and "vectors" not in done.out.replace("no vectors", "")
+    assert read(tmp_path / "results")["weights"] == "no vectors"
+
+
 # ---- bad input
 
 
@@ -549,6 +557,11 @@ class World:
         path = self.garden / name
         path.write_bytes(content)
         return self.train(), path
+
+    def vectors(self, content):
+        """The same with the file of vectors, and a model that begins with them."""
+        argv, path = self.spoil("glove/glove.6B.50d.test.txt", content)
+        return [*argv, "--models", "glove"], path
 
     def predict(self, *more, model=None):
         return [*more, "--model", model or self.run.folder / "models.pt", "--results", self.results]
@@ -581,10 +594,10 @@ BAD = Table({
     "not UTF-8": lambda w: w.spoil("train.txt", b"1 good\n0 caf\xe9\n"),
     "one class only": lambda w: w.spoil("train.txt", b"1 good\n1 fine\n"),
     "an unlabelled line without words": lambda w: w.spoil("unlabelled.txt", b"good\n\nbad\n"),
-    "vectors of another length": lambda w: w.spoil("glove/glove.6B.50d.test.txt", b"the 1 2\nwas 1\n"),
-    "a vector's word with a space in it": lambda w: w.spoil("glove/glove.6B.50d.test.txt", b"the 1 2\nat all 1 2\n"),
-    "a vector with something else than a number": lambda w: w.spoil("glove/glove.6B.50d.test.txt", b"the 1 x\n"),
-    "vectors of other words only": lambda w: w.spoil("glove/glove.6B.50d.test.txt", b"xyz 1 2\n"),
+    "vectors of another length": lambda w: w.vectors(b"the 1 2\nwas 1\n"),
+    "a vector's word with a space in it": lambda w: w.vectors(b"the 1 2\nat all 1 2\n"),
+    "a vector with something else than a number": lambda w: w.vectors(b"the 1 x\n"),
+    "vectors of other words only": lambda w: w.vectors(b"xyz 1 2\n"),
     "--data without the set": lambda w: (w.train("--data", w.tmp / "results"), "python -m data.download sentences"),
     "--predict and --predict-file": lambda w: (w.predict("--predict", "a", "--predict-file", "b"), "--predict-file"),
     "--predict of blanks": lambda w: (w.predict("--predict", "good", "  "), "sentence 2"),

@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import transfer_learning as tl
-from data import DataError, insects, results, weights
+from data import DataError, insects, plot, results, weights
 from data.results import Checkpoint
 from tests import runs
 from tests.conftest import ARCH, random_state, snapshot
@@ -646,7 +646,7 @@ def test_results_json_of_a_run_names_the_photos_the_weights_and_the_scenarios(fi
 def test_the_lines_of_the_learning_curves_have_colours_that_colour_blind_eyes_tell_apart(finished_run):
     lines = finished_run.figures["learning_curves.png"].axes[0].lines
     colors = {matplotlib.colors.to_hex(line.get_color()).upper() for line in lines}
-    assert len(colors) == 3 and colors <= set(results.COLORS)
+    assert len(colors) == 3 and colors <= set(plot.COLORS)
 
 
 def test_the_metrics_are_those_of_the_history_and_the_confusion_counts(finished_run):

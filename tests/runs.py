@@ -99,14 +99,13 @@ class Script(NamedTuple):
     """One command that trains.
 
     module: the script. inputs: names of the fixtures that `flags` takes; it gives the flags of a tiny run as a dict.
-    mode: flags without a value. caches: whether it writes to `cache/` in the results folder before the run begins.
+    mode: flags without a value.
     """
 
     module: str
     inputs: tuple
     flags: Callable
     mode: tuple = ()
-    caches: bool = False
 
     def main(self, argv):
         importlib.import_module(self.module).main(argv)
@@ -123,8 +122,8 @@ SCRIPTS = {
         lambda data, own: {"--data": data, "--content": own / "cat.jpg", "--style": own / "quilt.png", "--size": 40,
                            "--style-size": 36, "--steps": 24, "--device": "cpu"},
     ),
-    "image_captioning": Script("image_captioning", ("tiny_set",), captioning_flags, caches=True),
-    "image_captioning-full": Script("image_captioning", ("tiny_set",), captioning_flags, ("--full",), caches=True),
+    "image_captioning": Script("image_captioning", ("tiny_set",), captioning_flags),
+    "image_captioning-full": Script("image_captioning", ("tiny_set",), captioning_flags, ("--full",)),
     "sentiment": Script(
         "sentiment", ("tiny_reviews",),
         lambda data: {"--data": data, "--epochs": 2, "--device": "cpu", "--seeds": (0, 1)},

@@ -120,9 +120,9 @@ class World:
 CASES = {name: Table() for name in FLAGS}
 
 
-def note(name, case, *given, flag=None, named=None):
-    """A case: a good command line that reads `flag` with `given` behind it; the error names the first of these."""
-    CASES[name][case] = lambda world: (world.good(flag or given[0], *given), named or given[0])
+def note(name, case, *given, named=None):
+    """A case: a good command line with `given` behind it; the error names the first of these, or `named`."""
+    CASES[name][case] = lambda world: (world.good(given[0], *given), named or given[0])
 
 
 def note_path(name, flag, case, path, named):

@@ -5,20 +5,22 @@ a results.json is escaped, and a plot is read only where it is a PNG file of its
 """
 
 import base64
+import io
 import math
 import re
 import shlex
 import stat
-import struct
-import zlib
 from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
+from PIL import Image
+
 from data import DataError
 from data.files import user_errors, write_text
-from data.results import Parser, read_results, run_main, shown
+from data.results import Parser, quiet, read_results, run_main, shown
 
+STYLE = Path(__file__).with_name("report.css")
 PICTURE_BYTES = 8_000_000  # the scripts' own plots of photos have about two million
 RUN_BYTES = 48_000_000  # of all pictures of one run
 PICTURE_SIDE = 8_000  # pixels: a small file can hold a picture that takes all of a reader's memory
@@ -179,31 +181,15 @@ def read_png(folder, name, most=PICTURE_BYTES):
         raise DataError("is not there; run the script again") from None
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         raise DataError(f"cannot be read ({getattr(error, 'strerror', None) or 'no name of a file'})") from None
-    width, height, end = measure_png(content)
+    try:
+        with quiet(), Image.open(io.BytesIO(content), formats=["PNG"]) as picture:
+            width, height = picture.size
+            picture.verify()  # the check sums of all its parts
+    except Exception:  # Pillow raises whatever broken bytes lead it to
+        raise DataError("is no PNG picture, or a broken one; run the script again") from None
     if max(width, height) > PICTURE_SIDE:
         raise DataError(f"has {width:,} x {height:,} pixels, too many for this page; open the file itself")
-    return content[:end], width, height
-
-
-def measure_png(content):
-    """Width and height of a PNG, and how many of the bytes `content` it takes. Raises DataError if it is not whole."""
-    broken = DataError("is no PNG picture, or a broken one; run the script again")
-    if content[:16] != b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR":
-        raise broken
-    at, kind = 8, b""
-    while kind != b"IEND":
-        try:
-            length, kind = struct.unpack_from(">I4s", content, at)
-            (checksum,) = struct.unpack_from(">I", content, at + 8 + length)
-        except struct.error:
-            raise broken from None
-        if zlib.crc32(content[at + 4 : at + 8 + length]) != checksum:
-            raise broken
-        at += 12 + length
-    width, height = struct.unpack_from(">II", content, 16)
-    if 0 in (width, height):
-        raise broken
-    return width, height, at
+    return content, width, height
 
 
 def duration(seconds):
@@ -358,99 +344,6 @@ def section(number, problem, runs, results_flag):
 </section>"""
 
 
-STYLE = """\
-:root { color-scheme: light; --page: #fff; --soft: #f5f6f7; --line: #dfe2e6; --text: #1d2126; --muted: #59626d;
-  --accent: #00609b; --warn: #a04300; --warn-soft: #fdf1e7; }
-@media screen and (prefers-color-scheme: dark) {
-  :root { color-scheme: dark; --page: #15181c; --soft: #1e2227; --line: #343a42; --text: #e4e6e9; --muted: #a0a9b4;
-    --accent: #74b9ec; --warn: #f0a875; --warn-soft: #33261c; }
-}
-* { box-sizing: border-box; }
-html { -webkit-text-size-adjust: 100%; text-size-adjust: 100%; }
-body { margin: 0 auto; padding: 3.5rem 1.5rem 4rem; max-width: 63rem; background: var(--page); color: var(--text);
-  font: 1rem/1.6 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif;
-  overflow-wrap: anywhere; }
-h1, h2, h3 { line-height: 1.25; text-wrap: balance; break-after: avoid; break-inside: avoid; }
-h1 { margin: 0; font-size: 2rem; letter-spacing: -.015em; }
-h2 { margin: 0 0 .75rem; font-size: 1.5rem; letter-spacing: -.01em; }
-h3 { margin: 2.5rem 0 .75rem; font-size: 1.125rem; }
-p { margin: 0 0 1rem; max-width: 44rem; }
-a { color: var(--accent); }
-code, pre { font: .875em/1.6 ui-monospace, SFMono-Regular, Menlo, Consolas, "Liberation Mono", monospace; }
-pre { margin: 0 0 1.25rem; padding: .75rem 1rem; background: var(--soft); border-radius: .375rem;
-  white-space: pre-wrap; }
-pre code { font-size: 1em; }
-sub { line-height: 0; }
-header p { margin: .5rem 0 2rem; color: var(--muted); }
-section { margin-top: 3rem; padding-top: 2.5rem; border-top: 1px solid var(--line); }
-h2 .number { display: block; margin-bottom: .25rem; color: var(--accent); font-size: .875rem; font-weight: 600;
-  letter-spacing: 0; }
-.asked { margin-bottom: 1.5rem; font-size: 1.0625rem; }
-
-nav ol { margin: 0; padding: 0; list-style: none; }
-nav li { display: grid; grid-template-columns: 13rem minmax(0, 1fr); gap: 0 1.5rem; padding: .75rem 0;
-  border-top: 1px solid var(--line); break-inside: avoid; }
-nav a { font-weight: 600; text-decoration: none; }
-nav a:hover { text-decoration: underline; }
-nav .number { display: inline-block; width: 1.5rem; color: var(--muted); font-weight: 400; }
-nav li > div > div + div { margin-top: .5rem; }
-.what, .figures { color: var(--muted); font-size: .875rem; }
-.figures { display: flex; flex-wrap: wrap; gap: 0 1.25rem; }
-.figures b { color: var(--text); font-size: 1rem; font-variant-numeric: tabular-nums; }
-.quick { padding: .0625rem .5rem; border: 1px solid currentColor; border-radius: 1rem; color: var(--warn);
-  font-size: .75rem; font-weight: 600; white-space: nowrap; vertical-align: .1em; }
-.note { padding: .625rem .875rem; border-left: 3px solid var(--warn); background: var(--warn-soft);
-  font-size: .9375rem; }
-
-.scroll { margin: 0 0 1.25rem; overflow-x: auto; }
-table { min-width: 100%; border-collapse: collapse; font-size: .9375rem; line-height: 1.4;
-  font-variant-numeric: tabular-nums; overflow-wrap: normal; }
-th, td { min-width: 4.5rem; max-width: min(24rem, 50vw); padding: .5rem .75rem;
-  border-bottom: 1px solid var(--line); text-align: left;
-  vertical-align: baseline; overflow-wrap: break-word; }
-thead th { border-bottom: 2px solid var(--line); color: var(--muted); font-size: .8125rem; font-weight: 600;
-  vertical-align: bottom; }
-tbody th { font-weight: 600; }
-th:first-child, td:first-child { padding-left: 0; }
-th:last-child, td:last-child { padding-right: 0; }
-tr { break-inside: avoid; }
-.n { text-align: right; white-space: nowrap; }
-thead .n { white-space: normal; }
-
-dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: .125rem 1rem; margin: 0 0 2rem;
-  color: var(--muted); font-size: .875rem; }
-dd { margin: 0; color: var(--text); }
-
-figure { margin: 0 0 2.25rem; break-inside: avoid; }
-img { display: block; max-width: 100%; height: auto; padding: .5rem; background: #fff; border: 1px solid var(--line);
-  border-radius: .25rem; }
-figcaption { margin-top: .625rem; max-width: 44rem; color: var(--muted); font-size: .875rem; line-height: 1.5; }
-figcaption b { color: var(--text); }
-.row { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(11rem, 100%), 1fr)); gap: 1.25rem 1rem;
-  margin-bottom: 2.25rem; }
-.row figure { margin: 0; }
-.row img { width: 100%; padding: .25rem; }
-footer { margin-top: 3rem; padding-top: 1.25rem; border-top: 1px solid var(--line); color: var(--muted);
-  font-size: .875rem; }
-
-@media (max-width: 40rem) {
-  body { padding: 2rem 1rem 3rem; }
-  h1 { font-size: 1.625rem; }
-  nav li { grid-template-columns: minmax(0, 1fr); gap: .25rem; }
-  nav li > div { padding-left: 1.75rem; }
-  dl { grid-template-columns: minmax(0, 1fr); gap: 0; }
-  dd { margin-bottom: .5rem; }
-}
-@media print {
-  html { font-size: 75%; }
-  body { max-width: none; padding: 0; }
-  .scroll { overflow: visible; }
-  .n { white-space: normal; }
-  img { max-height: 22cm; object-fit: contain; }
-}
-"""
-
-
 def page(folder, results_flag=""):
     """The whole page as HTML. results_flag: what the commands on it say of `folder`.
 
@@ -474,7 +367,7 @@ def page(folder, results_flag=""):
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <link rel="icon" href="data:,">
 <style>
-{STYLE}</style>
+{STYLE.read_text(encoding="utf-8")}</style>
 </head>
 <body>
 <header>

@@ -1,4 +1,4 @@
-"""The house: what lies at the top level, and the arrows script -> model -> layers, script -> data, none of them back."""
+"""The house: what lies at the top level, and arrows that go one way: script -> model -> layers, script -> data."""
 
 import ast
 import sys

@@ -6,6 +6,7 @@ import io
 import json
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import types
@@ -198,8 +199,13 @@ def stopped_at(name, flags, results_folder, change, sent):
     argv = [sys.executable, "-m", "tests.deadly", SCRIPTS[name].module, str(change), sent.name]
     return subprocess.run(
         [*argv, *flags, "--results", results_folder],
-        cwd=REPO, env=python_environment(), capture_output=True, text=True, timeout=300,
+        cwd=REPO, env=python_environment(), capture_output=True, text=True, timeout=300, preexec_fn=hear_ctrl_c,
     )  # fmt: skip
+
+
+def hear_ctrl_c():
+    """In a child process: Ctrl-C is heard, although whoever runs the tests in the background has it ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 # ---- what is compared

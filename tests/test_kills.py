@@ -19,6 +19,7 @@ from tests.runs import (
     check_equal_runs,
     check_refused,
     cut,
+    hear_ctrl_c,
     largest_file,
     noise,
     read,
@@ -151,7 +152,10 @@ def test_a_run_stopped_by_ctrl_c_goes_on_to_an_undisturbed_ones_results(stopped_
 def test_ctrl_c_while_pytorch_is_imported_is_one_line_with_status_130(tmp_path, module):
     (tmp_path / "torch.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
     environment = python_environment() | {"PYTHONPATH": str(tmp_path)}
-    done = subprocess.run([sys.executable, f"{module}.py"], cwd=REPO, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, f"{module}.py"],
+        cwd=REPO, env=environment, capture_output=True, text=True, preexec_fn=hear_ctrl_c,
+    )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (130, "", 1)
 
 

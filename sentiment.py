@@ -651,7 +651,7 @@ def parse_args(argv=None):
     parser = results.Parser(prog="sentiment.py", description=__doc__.splitlines()[0])
     results.add_common_flags(parser, "2 epochs, a part of the sentences")
     parser.add_argument(
-        "--seeds", nargs="+", type=results.at_least(0, below=2**31), default=[0], metavar="SEED",
+        "--seeds", "--seed", nargs="+", type=results.at_least(0, below=2**31), default=[0], metavar="SEED",
         help="train once with each; the table shows means, predictions are the first's",
     )  # fmt: skip
     parser.add_argument(

@@ -503,11 +503,12 @@ def show_predictions(args):
 
 
 def last_model(args):
-    """The freeze model of the last run; that of a quick look only with --quick or where there is no other."""
+    """The last run's freeze, else finetune, else scratch; a quick look's only with --quick or if there is no other."""
     folders = [Path(args.results, "transfer_learning" + suffix) for suffix in ("", "-quick")]
     for folder in folders[args.quick :]:
-        if (folder / "freeze.pt").is_file():
-            return folder / "freeze.pt"
+        for name in ("freeze", "finetune", "scratch"):
+            if (path := folder / f"{name}.pt").is_file():
+                return path
     raise DataError(
         f"{args.results}: holds no trained model yet; run 'python transfer_learning.py' first, or give --model FILE"
     )
@@ -569,7 +570,9 @@ def parse_args(argv=None):
     )
     parser.add_argument("--predict", nargs="+", metavar="PHOTO", help="train nothing; say what these photos show")
     parser.add_argument(
-        "--model", metavar="FILE", help="the model for --predict (default: the freeze model of the last run)"
+        "--model",
+        metavar="FILE",
+        help="the model for --predict (default: the last run's freeze, else finetune, else scratch)",
     )
     args = parser.parse_args(argv)
     parser.keep_to("--predict", "--model", "--data", "--results", "--device", "--quick")

@@ -455,7 +455,7 @@ def learn_by_heart(args):
         run.text("examples.txt", lines)
         losses = {cell: figures["step_loss"] for cell, figures in metrics.items()}
         run.figure(
-            plot_by_heart(losses, f"{run.saved['data']}; {small.source.name}"),
+            plot_by_heart(losses, f"Learning captions by heart · {run.saved['data']}; {small.source.name}"),
             "learning_curves.png",
             "Learning curves",
             "The loss of each training step of both cells, on a logarithmic scale.",
@@ -505,7 +505,7 @@ def example_lines(name, data, said, truth):
 def plot_by_heart(losses, title):
     """The loss of each step of each cell ({cell: losses}), on a logarithmic scale."""
     figure = plot.new_figure(8, 4.5)
-    figure.suptitle(f"Learning captions by heart · {title}", wrap=True)
+    figure.suptitle(title, wrap=True)
     axes = figure.subplots()
     for cell, values in losses.items():
         axes.plot(range(1, len(values) + 1), values, label=NAMES[cell])
@@ -579,7 +579,7 @@ def report_full(run, models, histories, data, args):
         lines += example_lines(NAMES[cell], data, texts, people)
     run.text("examples.txt", lines)
     run.figure(
-        plot_full(histories, f"{run.saved['data']}; {data.source.name}"),
+        plot_full(histories, f"Learning curves · {run.saved['data']}; {data.source.name}"),
         "learning_curves.png",
         "Learning curves",
         "Loss on training and validation captions and BLEU of the validation photos' captions, by epoch.",
@@ -622,15 +622,16 @@ def bleu_of(said, data):
 def plot_full(histories, title):
     """Training and validation loss, and validation BLEU, by epoch, all cells."""
     figure = plot.new_figure(10, 4.5)
-    figure.suptitle(f"Learning curves · {title}", wrap=True)
+    figure.suptitle(title, wrap=True)
     loss, bleu = figure.subplots(1, 2)
     for color, (cell, history) in zip(plot.COLORS, histories.items(), strict=False):
         epochs = range(1, len(history["train_loss"]) + 1)
-        for key, style, label in (("train_loss", "--", "training, with dropout"), ("val_loss", "-", "validation")):
-            loss.plot(epochs, history[key], style, color=color, label=f"{NAMES[cell]}, {label}")
-        for key, style, label in (("bleu1", "--", "BLEU-1"), ("bleu4", "-", "BLEU-4")):
-            percent = [100 * value for value in history[key]]
-            bleu.plot(epochs, percent, style, color=color, label=f"{NAMES[cell]}, {label}")
+        for axes, key, scale, style, label in (
+            (loss, "train_loss", 1, "--", "training, with dropout"), (loss, "val_loss", 1, "-", "validation"),
+            (bleu, "bleu1", 100, "--", "BLEU-1"), (bleu, "bleu4", 100, "-", "BLEU-4"),
+        ):  # fmt: skip
+            values, label = [scale * value for value in history[key]], f"{NAMES[cell]}, {label}"
+            axes.plot(epochs, values, style, color=color, label=label, marker="o", markersize=3)
     loss.set(xlabel="epoch", ylabel="loss (nats a caption)")
     bleu.set(xlabel="epoch", ylabel="BLEU of the validation photos (%)", ylim=(0, None))
     for axes, place in ((loss, "best"), (bleu, "center")):

@@ -331,7 +331,7 @@ def mcnemar(first, second):
 def plot_curves(histories, title):
     """Loss and accuracy by epoch, training dashed and dev solid, all models in one figure."""
     figure = plot.new_figure(10, 5)
-    figure.suptitle(title)
+    figure.suptitle(title, wrap=True)
     loss, accuracy = figure.subplots(1, 2)
     for color, (name, history) in zip(plot.COLORS, histories.items(), strict=False):
         epochs = range(1, len(history["dev_loss"]) + 1)
@@ -351,7 +351,7 @@ def plot_curves(histories, title):
 def plot_accuracies(metrics, count, title):
     """Test accuracy of each model: the mean over the seeds with its 95% interval, and each seed's as a ring."""
     figure = plot.new_figure(8, 1.6 + 0.55 * len(metrics))
-    figure.suptitle(title)
+    figure.suptitle(title, wrap=True)
     axes = figure.subplots()
     for row, (name, found) in enumerate(metrics.items()):
         value, color = 100 * found["test_accuracy"], plot.COLORS[list(RECIPES).index(name)]
@@ -370,7 +370,7 @@ def plot_accuracies(metrics, count, title):
 def plot_words(weights, title):
     """The words with the largest weights of the bag of words. weights: (word, weight) pairs, lowest first."""
     figure = plot.new_figure(8, 1.2 + 0.24 * len(weights))
-    figure.suptitle(title)
+    figure.suptitle(title, wrap=True)
     axes = figure.subplots()
     colors = [plot.COLORS[0] if weight > 0 else plot.COLORS[1] for _, weight in weights]
     axes.barh(range(len(weights)), [weight for _, weight in weights], color=colors)

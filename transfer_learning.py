@@ -315,7 +315,7 @@ def plot_curves(histories, guess, title):
     guess: the share of the commonest class among the validation photos, which a model that learned nothing gets too.
     """
     figure = plot.new_figure(10, 4.5)
-    figure.suptitle(title)
+    figure.suptitle(title, wrap=True)
     loss, accuracy = figure.subplots(1, 2)
     for color, (name, history) in zip(plot.COLORS, histories.items(), strict=False):
         epochs = range(1, len(history["val_loss"]) + 1)
@@ -339,7 +339,7 @@ def plot_confusion(confusions, classes, title):
     confusions: {scenario: counts}, counts a list of rows. A cell is as dark as its share of the row is large.
     """
     figure = plot.new_figure(1.5 + 3.2 * len(confusions), 3.6)
-    figure.suptitle(title)
+    figure.suptitle(title, wrap=True)
     panels = figure.subplots(1, len(confusions), squeeze=False)[0]
     for axes, (name, counts) in zip(panels, confusions.items(), strict=True):
         shares = [[count / max(1, sum(row)) for count in row] for row in counts]

@@ -238,7 +238,7 @@ def train_model(model, train, dev, recipe, epochs, seed=0, checkpoint=None, labe
         with checkpoint.fits():
             results.check_history(saved["history"], history)
             history, best = saved["history"], saved["best"]
-            model.load_state_dict(best)
+            model.load_state_dict(best)  # whether it fits, is known now and not at the end
             model.load_state_dict(saved["model"])
             optimizer.load_state_dict(saved["optimizer"])
 

@@ -94,9 +94,9 @@ def train_model(
         with checkpoint.fits():
             results.check_history(saved["history"], history)
             history, best = saved["history"], saved["best"]
-            model.load_state_dict(best)
+            model.load_state_dict(best)  # whether it fits, is known now and not at the end
             for part, name in ((model, "model"), (optimizer, "optimizer"), (scheduler, "scheduler")):
-                if part:
+                if part is not None:
                     part.load_state_dict(saved[name])
 
     done = len(history["val_accuracy"])

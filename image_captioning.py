@@ -29,6 +29,7 @@ from data.insects import open_photo
 from rnn import CELLS, CaptioningRNN
 
 MODEL = "a model that image_captioning.py saved"
+BLOCK = 1 << 14  # numbers that are updated together: what an Adam step touches of them stays in the cache
 NAMES = {"rnn": "vanilla RNN", "lstm": "LSTM"}
 
 
@@ -78,27 +79,18 @@ def sgd_step(params, grads, lr):
         w -= lr * grads[name]
 
 
-BLOCK = 1 << 14  # numbers that are updated together: what an Adam step touches of them stays in the cache
-
-
 def adam_state(params):
     """What `adam_step` remembers: the step count, the moments m and v of each parameter, a block to compute in."""
-    zeros = {name: np.zeros_like(w) for name, w in params.items()}
-    dtype = next(iter(params.values())).dtype
-    return {
-        "t": 0,
-        "m": zeros,
-        "v": {name: m.copy() for name, m in zeros.items()},
-        "block": np.empty(BLOCK, dtype),
-    }
+    m, v = ({name: np.zeros_like(w) for name, w in params.items()} for _ in range(2))
+    return {"t": 0, "m": m, "v": v, "block": np.empty(BLOCK, next(iter(params.values())).dtype)}
 
 
 def adam_step(params, grads, state, lr, beta1=0.9, beta2=0.999, eps=1e-8):
     """Adam (Kingma & Ba 2015), in place. params, grads: dicts of arrays of one dtype; state: `adam_state(params)`.
 
-    The parameters are updated through flat views, so each must be C-contiguous.
     m = beta1 m + (1 - beta1) dw, v = beta2 v + (1 - beta2) dw^2, m' = m / (1 - beta1^t), v' = v / (1 - beta2^t),
     w -= lr m' / (sqrt(v') + eps). Goes through the parameters block by block and allocates nothing.
+    They are updated through flat views, so each must be C-contiguous.
     """
     state["t"] += 1
     step, root = lr / (1 - beta1 ** state["t"]), math.sqrt(1 - beta2 ** state["t"])
@@ -146,14 +138,8 @@ class TorchCaptioningRNN(nn.Module):
     def _run(self, x, h, c):
         """All steps of x (T, N, W) by PyTorch's own RNN or LSTM. Returns h (T, N, H) and the last states."""
         weights = [self.Wx.T, self.Wh.T, self.b, torch.zeros_like(self.b)]
-        settings = (
-            True,
-            1,
-            0.0,
-            self.training,
-            False,
-            False,
-        )  # biases, layers, dropout, training, two directions, batch first
+        # with biases, one layer, no dropout between layers, whether in training, one direction, time first
+        settings = True, 1, 0.0, self.training, False, False
         if self.cell_type == "rnn":
             h, last = torch.rnn_tanh(x, h[None], weights, *settings)
             return h, last[0], c
@@ -193,7 +179,7 @@ class TorchCaptioningRNN(nn.Module):
 
 
 def swap_gates(w):
-    """Rows or numbers by gate, f, i, c~, o, in PyTorch's order: i, f, c~, o."""
+    """w (4H, ...) with its gates, which are stacked f, i, c~, o, in PyTorch's order: i, f, c~, o."""
     f, i, c, o = w.chunk(4)
     return torch.cat([i, f, c, o])
 
@@ -202,13 +188,16 @@ def swap_gates(w):
 
 
 class NumpyLearner:
-    """A numpy model and its Adam."""
+    """A numpy model and its Adam. Every learner has these four methods."""
 
     def __init__(self, model):
         self.model, self.adam = model, adam_state(model.params)
 
     def step(self, features, words, lr, recipe, rng):
-        """One step on a minibatch (N, D), (N, T + 1). Returns its loss before the step."""
+        """One step on a minibatch: features (N, D), words (N, T + 1). Returns its loss before the step.
+
+        Where the loss is not finite the model may be left as it is; training ends there.
+        """
         loss, grads = self.model.loss(features, words, recipe.dropout, rng)
         if math.isfinite(loss):
             clip_gradients(grads, recipe.clip)
@@ -216,14 +205,16 @@ class NumpyLearner:
         return float(loss)
 
     def numpy_model(self):
+        """The CaptioningRNN as it is after the last step."""
         return self.model
 
     def state(self):
-        """All that training goes on from, as tensors."""
+        """All that training goes on from, as tensors, for a checkpoint."""
         parts = {"params": self.model.params, "m": self.adam["m"], "v": self.adam["v"]}
         return {"t": self.adam["t"], **{part: to_tensors(arrays) for part, arrays in parts.items()}}
 
     def load(self, state):
+        """Goes on from what `state` gave."""
         for part, arrays in (("params", self.model.params), ("m", self.adam["m"]), ("v", self.adam["v"])):
             for name, array in arrays.items():
                 array[...] = state[part][name].numpy()
@@ -239,6 +230,7 @@ class TorchLearner:
         self.optimizer = torch.optim.Adam(self.twin.parameters(), fused=True)
 
     def step(self, features, words, lr, recipe, rng):
+        """As NumpyLearner's; `rng` is not used."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.zero_grad()
@@ -250,20 +242,23 @@ class TorchLearner:
         return loss.item()
 
     def numpy_model(self):
-        """The numpy model with the twin's parameters, which searches and speaks."""
+        """The CaptioningRNN, given the twin's parameters: it has the beam search."""
         for name, value in self.twin.named_parameters():
             self.model.params[name][...] = value.detach().cpu().numpy()
         return self.model
 
     def state(self):
+        """As NumpyLearner's."""
         return {"twin": self.twin.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def load(self, state):
+        """As NumpyLearner's."""
         self.twin.load_state_dict(state["twin"])
         self.optimizer.load_state_dict(state["optimizer"])
 
 
 def to_tensors(arrays):
+    """A dict of arrays as a dict of tensors that share their memory."""
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
@@ -400,13 +395,13 @@ def save_model(run, cell, model, data):
 def show_samples(run, data, cell, told, title):
     """Prints what a model says of some photos of each split, and draws the photos with it.
 
-    told: {split: (indices of photos, captions said, captions that people gave)}.
+    told: {split: (indices of photos, what the model says of each, what a person wrote of each)}.
     """
     pictures, texts = [], []
     for split, (photos, said, truth) in told.items():
         for k, text, other in zip(photos, said, truth, strict=True):
             picture = data.pictures[split][k]
-            print(f"  {split} {results.shown(picture.name if isinstance(picture, Path) else picture, 100)}")
+            print(f"  {split} {results.shown(picture_name(picture), 100)}")
             print(f"    {NAMES[cell]}: {text}\n    people: {other}")
             pictures.append(picture)
             texts.append((f"{split}\n{wrapped(NAMES[cell], text)}\n{wrapped('people', other)}", False))
@@ -420,7 +415,13 @@ def show_samples(run, data, cell, told, title):
         )
 
 
+def picture_name(picture):
+    """What lists call a picture of a CaptionSet: its file's name, or its web address."""
+    return picture.name if isinstance(picture, Path) else picture
+
+
 def wrapped(name, text):
+    """`name: text` in lines of 36 characters, to be drawn below a photo."""
     return textwrap.fill(results.shown(f"{name}: {text}", 200), 36)
 
 
@@ -447,19 +448,14 @@ def learn_by_heart(args):
             metrics[cell] = measure_by_heart(model, small, said, truth, history)
             rows.append(row_by_heart(cell, metrics[cell]))
             print(f"{NAMES[cell]}: final training loss {metrics[cell]['final_loss']:.3f}")
-            told = {
-                split: (range(n), said[split][:n], truth[split][:n])
-                for split in photos
-                if (n := min(4, len(said[split])))
-            }
+            told = {split: (range(min(4, len(said[split]))), said[split][:4], truth[split][:4]) for split in photos}
             title = f"{NAMES[cell]} after {recipe.epochs} epochs · {run.saved['data']}; features: {small.source.name}"
             show_samples(run, small, cell, told, title)
             lines += example_lines(NAMES[cell], small, said, truth)
         run.text("examples.txt", lines)
+        losses = {cell: figures["step_loss"] for cell, figures in metrics.items()}
         run.figure(
-            plot_by_heart(
-                {cell: metrics[cell]["step_loss"] for cell in metrics}, f"{run.saved['data']}; {small.source.name}"
-            ),
+            plot_by_heart(losses, f"Learning captions by heart · {run.saved['data']}; {small.source.name}"),
             "learning_curves.png",
             "Learning curves",
             "The loss of each training step of both cells, on a logarithmic scale.",
@@ -468,7 +464,7 @@ def learn_by_heart(args):
 
 
 def choose_photos(data, counts, seed):
-    """{split: so many of its photos, drawn at random, in rising order; all where there are fewer}."""
+    """{split: indices of `counts[split]` of its photos, drawn at random, rising}; all photos where there are fewer."""
     rng = np.random.default_rng(seed)
     chosen = {}
     for split, count in counts.items():
@@ -492,6 +488,7 @@ def measure_by_heart(model, small, said, truth, history):
 
 
 def row_by_heart(cell, figures):
+    """One cell's row of the table, as text. figures: from `measure_by_heart`."""
     bleu = [f"{100 * figures[f'unigram_bleu_{split}']:.1f}" for split in ("train", "val")]
     return [NAMES[cell], f"{figures['final_loss']:.3f}", f"{figures['repeated']} of {figures['captions']}", *bleu]
 
@@ -501,15 +498,14 @@ def example_lines(name, data, said, truth):
     lines = [f"== {name}"]
     for split in said:
         for picture, text, other in zip(data.pictures[split], said[split], truth[split], strict=True):
-            picture = picture.name if isinstance(picture, Path) else picture
-            lines += [f"{split} {results.shown(picture)}", f"  {name}: {text}", f"  people: {other}"]
+            lines += [f"{split} {results.shown(picture_name(picture))}", f"  {name}: {text}", f"  people: {other}"]
     return lines
 
 
 def plot_by_heart(losses, title):
     """The loss of each step of each cell ({cell: losses}), on a logarithmic scale."""
     figure = plot.new_figure(8, 4.5)
-    figure.suptitle(f"Learning captions by heart · {title}", wrap=True)
+    figure.suptitle(title, wrap=True)
     axes = figure.subplots()
     for cell, values in losses.items():
         axes.plot(range(1, len(values) + 1), values, label=NAMES[cell])
@@ -559,8 +555,7 @@ def report_full(run, models, histories, data, args):
     """Tables, curves, samples and results.json of `train_full`; the test split is read here, and nowhere else."""
     metrics, rows, lines = {}, [], []
     people = {split: [" ".join(photo[0]) for photo in data.references[split]] for split in ("val", "test")}
-    rng = np.random.default_rng(args.seed)
-    shown = {split: np.sort(rng.choice(len(all_), min(4, len(all_)), replace=False)) for split, all_ in people.items()}
+    samples = choose_photos(data, {"val": 4, "test": 4}, args.seed)
     for cell, model in models.items():
         said = search_photos(model, data, args.beam_width)
         bleu = {name: bleu_of(splits, data) for name, splits in said.items()}
@@ -574,16 +569,17 @@ def report_full(run, models, histories, data, args):
         for name, found in bleu.items():
             figures = [found["val"]["bleu1"], found["val"]["bleu4"], *found["test"].values()]
             rows.append([NAMES[cell], name, *(f"{100 * value:.1f}" for value in figures)])
-        texts = {split: [" ".join(words) for words in all_] for split, all_ in said[f"beam {args.beam_width}"].items()}
+        beam = said[f"beam {args.beam_width}"]
+        texts = {split: [" ".join(words) for words in spoken] for split, spoken in beam.items()}
         told = {
-            split: (some, [texts[split][k] for k in some], [people[split][k] for k in some])
-            for split, some in shown.items()
+            split: (photos, [texts[split][k] for k in photos], [people[split][k] for k in photos])
+            for split, photos in samples.items()
         }
         show_samples(run, data, cell, told, f"{NAMES[cell]} · {run.saved['data']}; features: {data.source.name}")
         lines += example_lines(NAMES[cell], data, texts, people)
     run.text("examples.txt", lines)
     run.figure(
-        plot_full(histories, f"{run.saved['data']}; {data.source.name}"),
+        plot_full(histories, f"Learning curves · {run.saved['data']}; {data.source.name}"),
         "learning_curves.png",
         "Learning curves",
         "Loss on training and validation captions and BLEU of the validation photos' captions, by epoch.",
@@ -594,7 +590,7 @@ def report_full(run, models, histories, data, args):
 def search_photos(model, data, width):
     """What a model says of the validation and test photos by each search: {search: {split: captions, lists of words}}.
 
-    "another photo" is the check that a model looks at all: the search is given the features of the photo before.
+    "another photo" shows what the words owe to the photo: the search is given the features of the photo before.
     """
 
     def greedy(features):
@@ -626,16 +622,16 @@ def bleu_of(said, data):
 def plot_full(histories, title):
     """Training and validation loss, and validation BLEU, by epoch, all cells."""
     figure = plot.new_figure(10, 4.5)
-    figure.suptitle(f"Learning curves · {title}", wrap=True)
+    figure.suptitle(title, wrap=True)
     loss, bleu = figure.subplots(1, 2)
     for color, (cell, history) in zip(plot.COLORS, histories.items(), strict=False):
         epochs = range(1, len(history["train_loss"]) + 1)
-        for key, style, label in (("train_loss", "--", "training, with dropout"), ("val_loss", "-", "validation")):
-            loss.plot(epochs, history[key], style, color=color, label=f"{NAMES[cell]}, {label}")
-        for key, style, label in (("bleu1", "--", "BLEU-1"), ("bleu4", "-", "BLEU-4")):
-            bleu.plot(
-                epochs, [100 * value for value in history[key]], style, color=color, label=f"{NAMES[cell]}, {label}"
-            )
+        for axes, key, scale, style, label in (
+            (loss, "train_loss", 1, "--", "training, with dropout"), (loss, "val_loss", 1, "-", "validation"),
+            (bleu, "bleu1", 100, "--", "BLEU-1"), (bleu, "bleu4", 100, "-", "BLEU-4"),
+        ):  # fmt: skip
+            values, label = [scale * value for value in history[key]], f"{NAMES[cell]}, {label}"
+            axes.plot(epochs, values, style, color=color, label=label, marker="o", markersize=3)
     loss.set(xlabel="epoch", ylabel="loss (nats a caption)")
     bleu.set(xlabel="epoch", ylabel="BLEU of the validation photos (%)", ylim=(0, None))
     for axes, place in ((loss, "best"), (bleu, "center")):
@@ -654,7 +650,8 @@ def caption_photos(args):
     model, saved = load_model(path)
     if saved["arch"] is None:
         raise DataError(
-            f"{path}: learned from features in cs231n's files, whose network is not here: it cannot caption photos"
+            f"{path}: cannot caption photos: it learned from features in cs231n's files, whose network is not here; "
+            "give another --model"
         )
     pretrained = weights.load(saved["arch"], "builtin" if saved["builtin"] else args.data)
     source = captions.PhotoFeatures({}, pretrained, Path(args.results, "cache"), results.pick_device(args.device))
@@ -700,9 +697,9 @@ def load_model(path):
     try:
         words, params = saved["vocabulary"], {name: value.numpy() for name, value in saved["params"].items()}
         texts = [saved["script"], saved["data"], saved["features"], saved["features_id"], *words]
-        if saved["script"] != "image_captioning" or not all(
-            isinstance(text, str) and len(text) < 1000 for text in texts
-        ):
+        if saved["script"] != "image_captioning":
+            raise ValueError
+        if not all(isinstance(text, str) and len(text) < 1000 for text in texts):
             raise ValueError
         if words[:4] != list(captions.SPECIAL) or not all(np.isfinite(value).all() for value in params.values()):
             raise ValueError
@@ -716,12 +713,11 @@ def load_model(path):
         model = CaptioningRNN({word: k for k, word in enumerate(words)}, D, W, H, saved["cell"])
         if saved["mean"].shape != (D,) or not saved["mean"].isfinite().all() or not 1e-9 < saved["spread"] < 1e9:
             raise ValueError
-        if {k: (v.shape, v.dtype) for k, v in params.items()} != {
-            k: (v.shape, v.dtype) for k, v in model.params.items()
-        }:
+        kinds, expected = ({k: (v.shape, v.dtype) for k, v in p.items()} for p in (params, model.params))
+        if kinds != expected:
             raise ValueError
     except Exception:  # a part is missing or of the wrong kind, and numpy raises whatever that leads it to
-        raise DataError(f"{path}: is not {MODEL}") from None
+        raise DataError(f"{path}: is not {MODEL}; train again, or give another --model") from None
     model.params = params
     return model, saved
 
@@ -730,7 +726,7 @@ def load_model(path):
 
 
 def adjusted(recipe, args):
-    """The recipe with what the flags say otherwise."""
+    """A copy of the recipe in which the flags that were given replace its numbers."""
     given = {name: getattr(args, name) for name in ("epochs", "batch_size", "lr", "hidden", "dropout")}
     return dataclasses.replace(recipe, **{name: value for name, value in given.items() if value is not None})
 
@@ -813,6 +809,7 @@ def parse_args(argv=None):
 
 
 def main(argv=None):
+    """The script: `argv` are its flags, None those of the command line."""
     args = parse_args(argv)
     if args.caption:
         caption_photos(args)

@@ -32,7 +32,10 @@ def check_shapes(**arrays):
 
 
 def check_indices(name, indices, V):
-    """Raise an IndexError that names the first of these integers outside 0 ... V - 1 (negative ones are outside)."""
+    """Raises IndexError, naming the first of these integers outside 0 ... V - 1, and TypeError where they are none.
+
+    Negative ones are outside: numpy would count them from the end.
+    """
     if indices.dtype.kind not in "iu":
         raise TypeError(f"{name} has dtype {indices.dtype}, expected integers")
     if indices.size and (indices.min() < 0 or indices.max() >= V):
@@ -41,7 +44,7 @@ def check_indices(name, indices, V):
 
 
 def float_type(*arrays):
-    """The dtype to compute these arrays in: numpy's common type, and float64 where that would be an integer."""
+    """The dtype to compute these arrays in: numpy's common type, and float64 where that would be no float type."""
     dtype = np.result_type(*arrays)
     return dtype if dtype.kind == "f" else np.dtype(np.float64)
 
@@ -67,7 +70,10 @@ def fc_forward(x, w, b):
 
 
 def fc_backward(dout, cache):
-    """dout: (N, M). Returns dx: (N, d1, ..., dk), dw: (D, M), db: (M,)."""
+    """dx = dout wᵀ, dw = xᵀ dout, db = Σ_n dout[n].
+
+    dout: (N, M). Returns dx: (N, d1, ..., dk), dw: (D, M), db: (M,).
+    """
     x_shape, rows, w = cache
     check_shapes(x=(rows, "N D"), w=(w, "D M"), dout=(dout, "N M"))
     dx = (dout @ w.T).reshape(x_shape)
@@ -87,7 +93,7 @@ def softmax_loss(x, y):
     """Cross entropy of the softmax of the scores, averaged over the minibatch: mean_n (log Σ_v e^x[n,v] - x[n,y[n]]).
 
     x: (N, V) scores, N ≥ 1, y: (N,) integers in 0 ... V - 1. Returns loss, dx: (N, V).
-    Raises IndexError for a label outside that range.
+    Raises IndexError for a label outside that range, TypeError for labels that are not integers.
     """
     N, V = check_shapes(x=(x, "N V"), y=(y, "N"))
     check_indices("y", y, V)
@@ -116,6 +122,7 @@ def dropout_forward(x, p, rng):
     """Inverted dropout: each element is dropped with probability p, the others are divided by 1 - p (mean unchanged).
 
     x: any shape, p: 0 ≤ p < 1, rng: a np.random.Generator. Returns out: like x, cache. At test time leave it out.
+    Raises ValueError for another p.
     """
     if not 0 <= p < 1:
         raise ValueError(f"p is {p}, expected a probability with 0 <= p < 1")

@@ -1,5 +1,7 @@
 """The captioning model in numpy: an RNN or an LSTM that starts from a photo's features and says a word at each step."""
 
+from collections import namedtuple
+
 import numpy as np
 
 from layers import (
@@ -34,8 +36,11 @@ def _lstm_step(x, h, c, *weights):
     return lstm_step_forward(x, h, c, *weights)[:2]
 
 
-# cell_type: width of Wx in H, all steps forward, all steps backward, one step
-CELLS = {"rnn": (1, rnn_forward, rnn_backward, _rnn_step), "lstm": (4, lstm_forward, lstm_backward, _lstm_step)}
+Cell = namedtuple("Cell", "width forward backward step")  # width: of Wx, in H; step: of words said one by one
+CELLS = {
+    "rnn": Cell(1, rnn_forward, rnn_backward, _rnn_step),
+    "lstm": Cell(4, lstm_forward, lstm_backward, _lstm_step),
+}
 
 
 class CaptioningRNN:
@@ -63,7 +68,7 @@ class CaptioningRNN:
         self.word_to_idx, self.cell_type, self.dtype = word_to_idx, cell_type, np.dtype(dtype)
         self.null, self.start, self.end, self.unk = (word_to_idx.get(word) for word in SPECIAL)
 
-        k, rng = CELLS[cell_type][0], np.random.default_rng(seed)
+        k, rng = CELLS[cell_type].width, np.random.default_rng(seed)
         D, W, H = input_dim, wordvec_dim, hidden_dim
         normal = {
             "W_proj": ((D, H), D**-0.5), "W_embed": ((V, W), 0.01), "Wx": ((W, k * H), W**-0.5),
@@ -136,7 +141,7 @@ class CaptioningRNN:
     def _next(self, words, h, c):
         """One step from `words` (N,): the scores (N, V) of the next word, and h, c."""
         p = self.params
-        h, c = CELLS[self.cell_type][3](p["W_embed"][words], h, c, *self._cell_weights)
+        h, c = CELLS[self.cell_type].step(p["W_embed"][words], h, c, *self._cell_weights)
         return fc_forward(h, p["W_vocab"], p["b_vocab"])[0], h, c
 
     def _never(self, unk):
@@ -222,7 +227,7 @@ class CaptioningRNN:
 
 
 def log_softmax(scores):
-    """log(e^x / Σ e^x) of each row of scores (N, V), in float64, so that unequal scores stay unequal."""
+    """log(e^x / Σ e^x) of each row of scores (N, V), as float64 (N, V), so that unequal scores stay unequal."""
     shifted = scores.astype(np.float64)
     shifted -= shifted.max(axis=1, keepdims=True)
     shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True))
@@ -230,9 +235,9 @@ def log_softmax(scores):
 
 
 def largest(values, count):
-    """The places (N, count) of the largest values of each row of (N, M), falling, the first of equals first; and those.
+    """The `count` largest of each row of `values` (N, M), falling, the first of equals first. Overwrites `values`.
 
-    Overwrites `values`.
+    Returns their places in the row (N, count), integers, and themselves (N, count).
     """
     rows = np.arange(len(values))
     places, found = np.empty((len(values), count), int), np.empty((len(values), count))

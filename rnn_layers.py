@@ -12,11 +12,11 @@ import numpy as np
 
 from layers import as_float, check_indices, check_shapes, fc_backward, fc_forward, float_type, weighted_softmax_loss
 
-# ---- what the RNN and the LSTM share: a = x Wx + prev_h Wh + b ----
+# ---- what the RNN and the LSTM share: a = x Wx + prev_h Wh + b
 
 
 def _affine_backward(da, x, prev_h, Wx):
-    """The gradients of a = x Wx + prev_h Wh + b but that of prev_h, over rows of one step or of all steps at once."""
+    """dx, dWx, dWh, db of a = x Wx + prev_h Wh + b, whose rows are those of one step or of all steps at once."""
     return da @ Wx.T, x.T @ da, prev_h.T @ da, da.sum(axis=0)
 
 
@@ -28,7 +28,7 @@ def _rows(N, width, dtype):
     return np.empty((N, width + 16), dtype)[:, :width]
 
 
-# ---- vanilla RNN ----
+# ---- vanilla RNN
 
 
 def rnn_step_forward(x, prev_h, Wx, Wh, b):
@@ -43,7 +43,10 @@ def rnn_step_forward(x, prev_h, Wx, Wh, b):
 
 
 def rnn_step_backward(dnext_h, cache):
-    """dnext_h: (N, H). Returns dx: (N, D), dprev_h: (N, H), dWx: (D, H), dWh: (H, H), db: (H,)."""
+    """With a = x Wx + prev_h Wh + b: da = dnext_h * (1 - next_h²), and from it all five gradients.
+
+    dnext_h: (N, H). Returns dx: (N, D), dprev_h: (N, H), dWx: (D, H), dWh: (H, H), db: (H,).
+    """
     x, prev_h, Wx, Wh, next_h = cache
     check_shapes(next_h=(next_h, "N H"), dnext_h=(dnext_h, "N H"))
     da = dnext_h * (1 - next_h**2)
@@ -70,8 +73,9 @@ def rnn_forward(x, h0, Wx, Wh, b):
 
 
 def rnn_backward(dh, cache):
-    """dh: (T, N, H), the gradient that reaches each h[t] from outside.
+    """Backward through time: each step gets dh[t] and, beside it, what the step after it passes to h[t].
 
+    dh: (T, N, H), the gradient that reaches each h[t] from outside.
     Returns dx: (T, N, D), dh0: (N, H), dWx: (D, H), dWh: (H, H), db: (H,).
     """
     x, h, Wx, Wh = cache
@@ -85,7 +89,7 @@ def rnn_backward(dh, cache):
     return dx.reshape(T, N, len(Wx)), np.ascontiguousarray(dprev_h), dWx, dWh, db
 
 
-# ---- LSTM: gates f, i, c̃, o, side by side in the columns of Wx, Wh, b and stacked in arrays (4, N, H) ----
+# ---- LSTM: gates f, i, c̃, o, side by side in the columns of Wx, Wh, b and stacked in arrays (4, N, H)
 
 
 def _by_gate(a):
@@ -114,7 +118,11 @@ def _lstm_cell(a, prev_c, next_c, tanh_c, next_h):
 
 
 def _lstm_cell_backward(dnext_h, dc, gates, prev_c, tanh_c, da):
-    """Fill da: (4, N, H), the gradient of a. dc: (N, H) comes as dnext_c, leaves as dprev_c."""
+    """Fills da: (4, N, H), the gradient of a. dc: (N, H) comes as dnext_c and leaves as dprev_c.
+
+    dc = dnext_c + dnext_h * o * (1 - tanh²(next_c)), da_f = dc * prev_c * f (1 - f), da_i = dc * c̃ * i (1 - i),
+    da_c = dc * i * (1 - c̃²), da_o = dnext_h * tanh(next_c) * o (1 - o), dprev_c = dc * f.
+    """
     f, i, c_tilde, o = gates
     da_f, da_i, da_c, da_o = da
     dc += dnext_h * o * (1 - tanh_c**2)
@@ -156,7 +164,7 @@ def lstm_step_backward(dnext_h, dnext_c, cache):
 
 
 def lstm_forward(x, h0, Wx, Wh, b):
-    """T steps from h0 and a cell state of zero.
+    """T steps of `lstm_step_forward`, from h0 and a cell state of zero.
 
     x: (T, N, D), h0: (N, H), Wx: (D, 4H), Wh: (H, 4H), b: (4H,). Returns h: (T, N, H), cache (which refers to h).
     """
@@ -179,8 +187,9 @@ def lstm_forward(x, h0, Wx, Wh, b):
 
 
 def lstm_backward(dh, cache):
-    """dh: (T, N, H), the gradient that reaches each h[t] from outside.
+    """Backward through time as in `rnn_backward`; a step passes dprev_c to the one before it too.
 
+    dh: (T, N, H), the gradient that reaches each h[t] from outside.
     Returns dx: (T, N, D), dh0: (N, H), dWx: (D, 4H), dWh: (H, 4H), db: (4H,).
     """
     x, h, c, tanh_c, gates, Wx, Wh = cache
@@ -194,13 +203,13 @@ def lstm_backward(dh, cache):
     return dx.reshape(T, N, len(Wx)), np.ascontiguousarray(dprev_h), dWx, dWh, db
 
 
-# ---- words and scores, (N, T, ...) ----
+# ---- words and scores, (N, T, ...)
 
 
 def word_embedding_forward(x, W):
     """out[n, t] = W[x[n, t]]. x: (N, T) integers in 0 ... V - 1, W: (V, D). Returns out: (N, T, D), cache.
 
-    Raises IndexError for a word outside the vocabulary.
+    Raises IndexError for a word outside the vocabulary, TypeError for words that are not integers.
     """
     N, T, V, D = check_shapes(x=(x, "N T"), W=(W, "V D"))
     check_indices("x", x, V)
@@ -224,8 +233,8 @@ def temporal_fc_forward(x, w, b):
     x: (N, T, D), w: (D, M), b: (M,). Returns out: (N, T, M), cache.
     """
     N, T, D, M = check_shapes(x=(x, "N T D"), w=(w, "D M"), b=(b, "M"))
-    out, cache = fc_forward(x.reshape(N * T, D), w, b)
-    return out.reshape(N, T, M), (x, w, cache)
+    out, fc_cache = fc_forward(x.reshape(N * T, D), w, b)
+    return out.reshape(N, T, M), (x, w, fc_cache)
 
 
 def temporal_fc_backward(dout, cache):
@@ -240,7 +249,8 @@ def temporal_softmax_loss(x, y, mask, verbose=False):
     """Cross entropy of each step's scores, summed over time where mask is on, averaged over the minibatch.
 
     x: (N, T, V) scores, N ≥ 1, y: (N, T) integers in 0 ... V - 1, mask: (N, T) booleans (numbers weight the elements).
-    Returns loss, dx: (N, T, V). verbose prints dx's shape. Raises IndexError for a word outside the vocabulary.
+    Returns loss, dx: (N, T, V). verbose prints dx's shape.
+    Raises IndexError for a word outside the vocabulary, TypeError for words that are not integers.
     """
     N, T, V = check_shapes(x=(x, "N T V"), y=(y, "N T"), mask=(mask, "N T"))
     check_indices("y", y, V)

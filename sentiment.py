@@ -45,7 +45,7 @@ def make_vocabulary(sentences, least=2):
 class Encoded:
     """Sentences (lists of words) as numbers of a vocabulary, one behind the other in a single tensor.
 
-    labels: 0 or 1 for each sentence, or None.
+    labels: 0 or 1 for each sentence; None (they are not known) counts as zeros.
     """
 
     def __init__(self, sentences, vocabulary, labels=None):
@@ -59,8 +59,10 @@ class Encoded:
         return len(self.lengths)
 
     def batch(self, rows, device="cpu"):
-        """Of the sentences `rows` (N,): words (N, T) int64, T the longest of them, PAD behind the shorter ones' end;
-        their lengths (N,), on the CPU; and their labels (N,) float32."""
+        """The sentences `rows` (N,) as a minibatch: words (N, T) int64, lengths (N,) int64, labels (N,) float32.
+
+        T is the length of the longest; PAD fills what the others lack. The lengths stay on the CPU.
+        """
         lengths = self.lengths[rows]
         steps = torch.arange(int(lengths.max()))
         there = steps < lengths[:, None]
@@ -184,11 +186,11 @@ class Recipe:
     title: str
     model: type
     options: dict  # of the model, beside its sizes
-    embedding: int | None  # its size
     epochs: int
     lr: float
-    weight_decay: float = 0.01
     batch_size: int = 64
+    weight_decay: float = 0.01
+    embedding: int | None = None  # size of the word vectors; None: pre-trained vectors bring their own
 
     @property
     def pretrained(self):
@@ -204,13 +206,14 @@ class Recipe:
         return self.model(vocabulary_size, self.embedding, **self.options)
 
 
-# Chosen on the dev split. With an embedding size of None the vectors are pre-trained ones, which bring their own.
-RECIPES = {
-    "bag": Recipe(1, "bag of words", BagOfWords, {}, None, 8, 0.02, batch_size=128),
-    "average": Recipe(2, "average", AverageEmbeddings, {"dropout": 0.5}, 100, 6, 0.005, batch_size=128),
-    "glove": Recipe(3, "GloVe average", AverageEmbeddings, {"dropout": 0.5}, None, 8, 0.005, batch_size=128),
-    "rnn": Recipe(4, "RNN", RNN, {"hidden": 128, "dropout": 0.3}, None, 6, 0.001),
-    "lstm": Recipe(5, "LSTM", LSTM, {"hidden": 128, "dropout": 0.4}, None, 5, 0.002),
+RECIPES = {  # the numbers were chosen on the dev split
+    "bag": Recipe(1, "bag of words", BagOfWords, {}, epochs=8, lr=0.02, batch_size=128),
+    "average": Recipe(
+        2, "average", AverageEmbeddings, {"dropout": 0.5}, epochs=6, lr=0.005, batch_size=128, embedding=100
+    ),
+    "glove": Recipe(3, "GloVe average", AverageEmbeddings, {"dropout": 0.5}, epochs=8, lr=0.005, batch_size=128),
+    "rnn": Recipe(4, "RNN", RNN, {"hidden": 128, "dropout": 0.3}, epochs=6, lr=0.001),
+    "lstm": Recipe(5, "LSTM", LSTM, {"hidden": 128, "dropout": 0.4}, epochs=5, lr=0.002),
 }
 
 
@@ -235,7 +238,7 @@ def train_model(model, train, dev, recipe, epochs, seed=0, checkpoint=None, labe
         with checkpoint.fits():
             results.check_history(saved["history"], history)
             history, best = saved["history"], saved["best"]
-            model.load_state_dict(best)
+            model.load_state_dict(best)  # whether it fits, is known now and not at the end
             model.load_state_dict(saved["model"])
             optimizer.load_state_dict(saved["optimizer"])
 
@@ -278,7 +281,7 @@ def train_epoch(model, train, optimizer, recipe, done, share, bar):
         scores = model(words, lengths)
         loss = criterion(scores, labels)
         if not torch.isfinite(loss):
-            raise DataError(f"{bar.desc}: the loss is no longer a number; are the vectors of --glove of an odd size?")
+            raise DataError(f"{bar.desc}: the loss is no longer a number; give other word vectors (--glove)")
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -328,7 +331,7 @@ def mcnemar(first, second):
 def plot_curves(histories, title):
     """Loss and accuracy by epoch, training dashed and dev solid, all models in one figure."""
     figure = plot.new_figure(10, 5)
-    figure.suptitle(title)
+    figure.suptitle(title, wrap=True)
     loss, accuracy = figure.subplots(1, 2)
     for color, (name, history) in zip(plot.COLORS, histories.items(), strict=False):
         epochs = range(1, len(history["dev_loss"]) + 1)
@@ -348,7 +351,7 @@ def plot_curves(histories, title):
 def plot_accuracies(metrics, count, title):
     """Test accuracy of each model: the mean over the seeds with its 95% interval, and each seed's as a ring."""
     figure = plot.new_figure(8, 1.6 + 0.55 * len(metrics))
-    figure.suptitle(title)
+    figure.suptitle(title, wrap=True)
     axes = figure.subplots()
     for row, (name, found) in enumerate(metrics.items()):
         value, color = 100 * found["test_accuracy"], plot.COLORS[list(RECIPES).index(name)]
@@ -367,7 +370,7 @@ def plot_accuracies(metrics, count, title):
 def plot_words(weights, title):
     """The words with the largest weights of the bag of words. weights: (word, weight) pairs, lowest first."""
     figure = plot.new_figure(8, 1.2 + 0.24 * len(weights))
-    figure.suptitle(title)
+    figure.suptitle(title, wrap=True)
     axes = figure.subplots()
     colors = [plot.COLORS[0] if weight > 0 else plot.COLORS[1] for _, weight in weights]
     axes.barh(range(len(weights)), [weight for _, weight in weights], color=colors)
@@ -391,8 +394,8 @@ def train(args):
     vocabulary = make_vocabulary(sets.train.sentences)
     if len(vocabulary) == 2:
         raise DataError(f"{sets.name}: no word comes twice in the training sentences; give more of them to learn from")
-    print(f"data: {sets.name}: {len(sets.train):,} to train, {len(sets.dev):,} dev, {len(sets.test):,} test", end="")
-    print("" if sets.real else "; real sentences: 'python -m data.download sentences glove'")
+    hint = "" if sets.real else "; real sentences: 'python -m data.download sentences glove'"
+    print(f"data: {sets.name}: {len(sets.train):,} to train, {len(sets.dev):,} dev, {len(sets.test):,} test{hint}")
     if not len(sets.unlabelled):
         print("no unlabelled.txt there: no predictions are written")
     recipes = {name: RECIPES[name] for name in args.models}
@@ -406,16 +409,12 @@ def train(args):
             f"{covered['tokens']:.0%} of the text"
         )
 
-    encoded = {
-        name: Encoded(split.sentences, vocabulary, split.labels)
-        for name, split in vars(sets).items()
-        if isinstance(split, reviews.Split)
-    }
+    splits = {name: getattr(sets, name) for name in (*reviews.SPLITS, "unlabelled")}
+    encoded = {name: Encoded(split.sentences, vocabulary, split.labels) for name, split in splits.items()}
     settings = {"epochs": args.epochs, "trained": args.models, "quick": args.quick, "device": device.type}
     settings |= {"sentences_fingerprint": sets.fingerprint}
     settings |= {name: {**asdict(recipe), "model": recipe.model.__name__} for name, recipe in recipes.items()}
     data = sets.name + ", quick look at a part" * args.quick
-    args.seed = args.seeds if len(args.seeds) > 1 else args.seeds[0]
     with results.Run("sentiment", args, data, source, settings) as run:
         if run.finished:
             return results.show_results(run.finished, run.folder)
@@ -512,18 +511,19 @@ def measure(histories, right, seeds):
 
 
 def table_row(name, found, seeds):
+    """One model's row of the table, cells as text. found: its figures, as `measure` and `report` make them."""
     low, high = found["test_interval"]
     spread = "" if found["test_spread"] is None else f" ± {found['test_spread']:.2%}"
     p = f"{found['mcnemar'][str(seeds[0])][2]:.2g}" if "mcnemar" in found else ""
-    return [
-        *(RECIPES[name].title, f"{found['dev_accuracy']:.2%}", f"{found['test_accuracy']:.2%}{spread}"),
-        *(f"{low:.2%}-{high:.2%}", p, f"{found['seconds']:.0f}", f"{found['parameters']:,}"),
-    ]
+    accuracies = [f"{found['dev_accuracy']:.2%}", f"{found['test_accuracy']:.2%}{spread}", f"{low:.2%}-{high:.2%}"]
+    return [RECIPES[name].title, *accuracies, p, f"{found['seconds']:.0f}", f"{found['parameters']:,}"]
 
 
 def write_predictions(run, models, unlabelled):
     """`predictions_q<question>.txt` of each model: 0 or 1 a line for each unlabelled sentence, in the file's order."""
-    for name, model in models.items() if len(unlabelled) else ():
+    if not len(unlabelled):
+        return
+    for name, model in models.items():
         run.text(f"predictions_q{RECIPES[name].question}.txt", (predict(model, unlabelled) > 0).int().tolist())
 
 
@@ -539,9 +539,10 @@ def write_examples(run, weights, test, scores, most=40):
     weights: from `bag_weights`. test: a reviews.Split. scores: name -> (n,).
     """
     lines = [f"{run.saved['data']}; {run.saved['weights']}; models of the first seed"]
-    for title, pairs in (("good", weights[:-21:-1]), ("bad", weights[:20])):
-        words = ", ".join(f"{word} {weight:+.2f}" for word, weight in pairs)
-        lines += ["", f"The bag of words' largest weights for a {title} review: {words}"] * bool(pairs)
+    if weights:
+        for title, pairs in (("good", weights[:-21:-1]), ("bad", weights[:20])):
+            words = ", ".join(f"{word} {weight:+.2f}" for word, weight in pairs)
+            lines += ["", f"The bag of words' largest weights for a {title} review: {words}"]
     if {"bag", "lstm"} <= scores.keys():
         sign = torch.tensor(test.labels) * 2 - 1
         bag, lstm = (scores[name] * sign for name in ("bag", "lstm"))  # above 0: right
@@ -550,8 +551,8 @@ def write_examples(run, weights, test, scores, most=40):
         lines += [
             "",
             f"Test sentences where the LSTM is right and the bag of words wrong: {len(found)}, the clearest first",
+            "label, probability of a good review by the LSTM and by the bag of words, sentence",
         ]
-        lines += ["label, probability of a good review by the LSTM and by the bag of words, sentence"]
         lines += [
             f"{test.labels[k]}  {scores['lstm'][k].sigmoid():6.1%}  {scores['bag'][k].sigmoid():6.1%}  "
             + " ".join(test.sentences[k])
@@ -560,7 +561,7 @@ def write_examples(run, weights, test, scores, most=40):
     run.text("examples.txt", lines)
 
 
-# ---- trained models
+# ---- predictions for one's own sentences
 
 
 def saved_model(model):
@@ -604,7 +605,7 @@ def load_models(path):
     except DataError:
         raise
     except Exception:  # a part is missing or of the wrong kind, and PyTorch raises whatever that leads it to
-        raise DataError(f"{path}: does not hold {MODEL}") from None
+        raise DataError(f"{path}: does not hold {MODEL}; train again, or give another --model") from None
     return models, saved
 
 
@@ -646,12 +647,15 @@ def last_models(args):
     )
 
 
+# ---- flags
+
+
 def parse_args(argv=None):
     """The flags, those whose default depends on others filled in."""
     parser = results.Parser(prog="sentiment.py", description=__doc__.splitlines()[0])
     results.add_common_flags(parser, "2 epochs, a part of the sentences")
     parser.add_argument(
-        "--seeds", nargs="+", type=results.at_least(0, below=2**31), default=[0], metavar="SEED",
+        "--seeds", "--seed", nargs="+", type=results.at_least(0, below=2**31), default=[0], metavar="SEED",
         help="train once with each; the table shows means, predictions are the first's",
     )  # fmt: skip
     parser.add_argument(
@@ -678,11 +682,13 @@ def parse_args(argv=None):
     if len(set(args.seeds)) < len(args.seeds):
         parser.error("argument --seeds: names a seed twice")
     args.epochs = args.epochs or (2 if args.quick else None)
+    args.seed = args.seeds if len(args.seeds) > 1 else args.seeds[0]  # as results.json has it
     args.models = [name for name in RECIPES if name in (args.models or RECIPES)]
     return args
 
 
 def main(argv=None):
+    """The script: `argv` are its flags, None those of the command line."""
     args = parse_args(argv)
     if args.predict or args.predict_file:
         show_predictions(args)

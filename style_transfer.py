@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import nn
-from torchvision.transforms import functional as transforms
+from torchvision.transforms import functional
 from tqdm import tqdm
 
 from data import DataError, insects, plot, results, styles, weights
@@ -47,7 +47,6 @@ LIMIT = 1.5  # of normalized pixels
 SAVE_EVERY = 20  # steps from one checkpoint to the next
 TERMS = ("content", "style", "tv")
 OWN_PRESET = "the_scream"  # whose numbers one's own style gets
-NO_REAL = "; real pictures: 'python -m data.download styles weights'"
 MOST_PIXELS = 2**24  # of a picture that is painted or taken as a style: such a one takes about 20 GB
 
 
@@ -172,19 +171,19 @@ def open_picture(picture):
 def fit_size(picture, size, flag):
     """(width, height) of a picture whose shorter side is made `size` pixels. DataError, naming `flag`, if too large."""
     short, long = sorted(picture.size)
-    if size * int(size * long / short) > MOST_PIXELS:
+    long = int(size * long / short)
+    if size * long > MOST_PIXELS:
         raise DataError(
             f"{flag} {size}: a picture of {picture.width} x {picture.height} pixels would then have more than "
             f"{MOST_PIXELS // 10**6} million; give a smaller size"
         )
-    long = max(size, int(size * long / short))
     return (size, long) if picture.width <= picture.height else (long, size)
 
 
 def to_image(picture, size):
     """A picture, resized to (width, height) `size`, as a normalized image (1, 3, H, W), channels-last float32."""
-    pixels = transforms.to_tensor(transforms.resize(picture, size[::-1]))
-    return transforms.normalize(pixels, weights.MEAN, weights.STD)[None].to(memory_format=torch.channels_last)
+    pixels = functional.to_tensor(functional.resize(picture, size[::-1]))
+    return functional.normalize(pixels, weights.MEAN, weights.STD)[None].to(memory_format=torch.channels_last)
 
 
 def to_picture(image):
@@ -255,7 +254,7 @@ def style_transfer(
                 if show:
                     show(step, Image.fromarray(pixels.numpy()))
 
-    slow_from, free_from = steps * 9 // 10, steps * 19 // 20  # 180 and 190 of 200
+    free_from = steps * 19 // 20  # 190 of 200
     shown_after = {max(1, round(share * steps)) for share in (0.05, 0.25, 0.5, 0.9)} - {steps}
     done = len(history["seconds"])
     with tqdm(total=steps, initial=done, desc=label, unit="step", leave=False) as bar:
@@ -269,7 +268,7 @@ def style_transfer(
                 pictures[step] = torch.from_numpy(np.array(picture))
                 if show:
                     show(step, picture)
-            optimizer.param_groups[0]["lr"] = FAST if step < slow_from else SLOW
+            optimizer.param_groups[0]["lr"] = FAST if step < slow_from(steps) else SLOW
             note(history, take_step(image, optimizer, losses), bar)
             history["seconds"].append(time.perf_counter() - started)
             bar.update()
@@ -284,6 +283,11 @@ def style_transfer(
     return to_picture(image), history
 
 
+def slow_from(steps):
+    """The step from which on the learning rate is the small one: 180 of 200."""
+    return steps * 9 // 10
+
+
 def take_step(image, optimizer, losses):
     """One step of `optimizer` on the sum of `losses(image)`, which it returns as they were before it."""
     optimizer.zero_grad()
@@ -294,7 +298,7 @@ def take_step(image, optimizer, losses):
 
 
 def note(history, terms, bar):
-    """Appends the losses to the history. Raises DataError where they are no longer numbers."""
+    """Appends the losses to the history and shows their sum. Raises DataError where that is no longer a number."""
     for key, term in terms.items():
         history[key].append(term.item())
     total = sum(history[key][-1] for key in terms)
@@ -308,6 +312,7 @@ def check_setting(
 ):  # fmt: skip
     """The layers that a setting needs and the sizes (width, height) that it gives the two pictures.
 
+    more: what else is in a setting, which always fits.
     Raises DataError, naming the flag, where there is no such layer, the lists differ in length, or a size is too small
     for the layers or too large.
     """
@@ -334,18 +339,19 @@ def check_setting(
     return layers, sizes
 
 
-# ---- figures
+# ---- plots
 
 
-def plot_curves(history, slow_from, title):
+def plot_curves(history, title):
     """The total loss and each term after every step, on a logarithmic scale; a mark where the learning rate falls."""
+    steps = len(history["total"]) - 1
     figure = plot.new_figure(7.5, 4.8)
     figure.suptitle(title, wrap=True)
     axes = figure.subplots()
     names = {"total": "total", "content": "content loss", "style": "style loss", "tv": "total variation loss"}
     for (key, label), color in zip(names.items(), ("black", *plot.COLORS), strict=False):
         axes.plot(history[key], color=color, label=label, linewidth=2.2 if key == "total" else 1.3)
-    axes.axvline(slow_from, color="grey", linestyle=":", label=f"learning rate falls from {FAST:g} to {SLOW:g}")
+    axes.axvline(slow_from(steps), color="grey", linestyle=":", label=f"learning rate falls from {FAST:g} to {SLOW:g}")
     axes.set(xlabel="steps of Adam", ylabel="loss (weighted, logarithmic scale)", yscale="log")
     axes.yaxis.set_major_formatter("{x:.0e}")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
@@ -386,14 +392,15 @@ class Job:
 
     @property
     def title(self):
+        """What plots call the result."""
         return " in the style of ".join(self.names)
 
 
 def plan(args):
     """The jobs by name (the files are named after it), what to call the data, and whether all of it is drawn.
 
-    One's own content is painted in every style of the set, or in that of `--preset`; one's own style is one job, with
-    the numbers of `--preset`. Raises DataError on a picture that cannot be read or a set that is not whole.
+    `--content` alone is painted in every style of the set, or in that of `--preset`; `--style` makes one job, with the
+    numbers of `--preset`. Raises DataError on a picture that cannot be read or a set that is not whole.
     """
     both = args.content and args.style
     pictures = None if both else styles.load(args.data, Path(args.results) / "cache")
@@ -429,7 +436,8 @@ def paint(args):
         settings |= {f"{name}.{key}": value for key, value in job.setting.items()}
         settings[f"{name}.fingerprint"] = job.fingerprint
     data += ", quick look" * args.quick
-    print(f"data: {data}{drawn * NO_REAL}")
+    hint = "; real pictures: 'python -m data.download styles weights'" if drawn else ""
+    print(f"data: {data}{hint}")
     print(f"weights: {pretrained.name}")
     if pretrained.builtin and not drawn:
         print("warning: real pictures, but weights that learned from drawings; 'python -m data.download weights' helps")
@@ -445,7 +453,7 @@ def paint(args):
             metrics[name] |= {key: rounded(values[-1]) for key, values in history.items()}
             metrics[name] |= {"history": {key: list(map(rounded, values)) for key, values in history.items()}}
             ends = history["total"][0], *(history[key][-1] for key in ("total", *TERMS))
-            rows.append([job.title, f"{picture.width} x {picture.height}", *map(figures, ends)])
+            rows.append([job.title, f"{picture.width} x {picture.height}", *map(loss_text, ends)])
             content, style = job.names
             sheet.append([(content, job.content), (style, job.style), (f"after {args.steps} steps", picture)])
             ways.append(
@@ -453,13 +461,13 @@ def paint(args):
             )
             print(f"{job.title}: total loss {rows[-1][2]}, after {args.steps} steps {rows[-1][3]}")
         run.figure(
-            plot_sheet(sheet, f"Content, style and result \u00b7 {data}; {ARCH}"),
+            plot_sheet(sheet, f"Content, style and result · {data}; {ARCH}"),
             "sheet.png",
             "Content, style, result",
             "A row a picture. The result should show the content's things in the style's colours and strokes.",
         )
         run.figure(
-            plot_sheet(ways, f"On the way \u00b7 {data}; {ARCH}"),
+            plot_sheet(ways, f"On the way · {data}; {ARCH}"),
             "on_the_way.png",
             "On the way",
             "The first steps are far too large and leave noise, out of which the strokes come.",
@@ -489,7 +497,7 @@ def paint_job(run, args, name, job, network, device):
     )  # fmt: skip
     picture = save(picture, f"{name}.png", job.title, "The result, at full quality.")
     run.figure(
-        plot_curves(history, args.steps * 9 // 10, f"{job.title}\n{run.saved['data']}; {ARCH}"),
+        plot_curves(history, f"{job.title}\n{run.saved['data']}; {ARCH}"),
         f"{name}-curves.png",
         f"Learning curve, {job.title}",
         "After a wild start the style loss falls by orders of magnitude, and the content loss settles.",
@@ -502,9 +510,12 @@ def rounded(value):
     return float(f"{value:.6g}")
 
 
-def figures(value):
+def loss_text(value):
     """A loss as the table has it."""
     return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+
+
+# ---- flags
 
 
 def parse_args(argv=None):
@@ -540,6 +551,7 @@ def parse_args(argv=None):
 
 
 def main(argv=None):
+    """The script: `argv` are its flags, None those of the command line."""
     paint(parse_args(argv))
 
 

@@ -34,7 +34,11 @@ MODEL = "a model that transfer_learning.py saved"
 
 
 def make_transforms(image_size, val_size):
-    """For training a random part of a photo, at times mirrored; for validation its middle. Squares of these sizes."""
+    """What makes a network's input of a photo: a pair of transforms, to tensors (3, S, S), normalized.
+
+    For training: a random part of the photo, half of the time mirrored; S is `image_size`. For validation: its middle;
+    S is `val_size`.
+    """
     to_input = [transforms.ToTensor(), transforms.Normalize(weights.MEAN, weights.STD)]
     augment = [transforms.RandomResizedCrop(image_size, scale=(0.35, 1.0)), transforms.RandomHorizontalFlip()]
     middle = [transforms.Resize(val_size * 9 // 8), transforms.CenterCrop(val_size)]
@@ -44,8 +48,8 @@ def make_transforms(image_size, val_size):
 def make_loaders(photos, sizes, batch_size, workers=0, most=None):
     """The DataLoaders {"train": ..., "val": ...} of `insects.Photos`, whose transforms it sets.
 
-    sizes: `make_transforms`' arguments. workers: processes that read photos. most: so many photos of each, evenly
-    spread, where there are more.
+    sizes: `make_transforms`' arguments. workers: processes that read photos. most: the largest number of photos to
+    take of each split; they are evenly spread.
     """
     loaders = {}
     splits = {"train": photos.train, "val": photos.val}
@@ -90,9 +94,9 @@ def train_model(
         with checkpoint.fits():
             results.check_history(saved["history"], history)
             history, best = saved["history"], saved["best"]
-            model.load_state_dict(best)
+            model.load_state_dict(best)  # whether it fits, is known now and not at the end
             for part, name in ((model, "model"), (optimizer, "optimizer"), (scheduler, "scheduler")):
-                if part:
+                if part is not None:
                     part.load_state_dict(saved[name])
 
     done = len(history["val_accuracy"])
@@ -125,7 +129,10 @@ def train_model(
 
 
 def run_epoch(model, loader, criterion, optimizer, bar):
-    """One pass over `loader`, with a step a batch if there is an optimizer. Returns the mean loss and the accuracy."""
+    """One pass over `loader`; with an `optimizer` (it may be None) a step for each batch.
+
+    Returns the mean loss and the accuracy (0..1). Raises DataError where a loss is no longer finite.
+    """
     device = next(model.parameters()).device
     loss_sum, correct, count = 0.0, 0, 0
     for inputs, targets in loader:
@@ -149,7 +156,7 @@ def run_epoch(model, loader, criterion, optimizer, bar):
 
 
 def to_device(inputs, device):
-    """Images go channels-last, which convolutions run faster on."""
+    """`inputs` on `device`; images (N, 3, H, W) channels-last, the layout in which convolutions run faster."""
     layout = torch.channels_last if inputs.ndim == 4 else torch.contiguous_format
     return inputs.to(device, memory_format=layout, non_blocking=True)
 
@@ -297,13 +304,9 @@ def visualize_model(model, loader, classes, title, num_images=16):
 
 
 def to_pixels(image):
-    """A normalized image (3, H, W) as pixels (H, W, 3) in 0..1."""
-    return (
-        (image * torch.tensor(weights.STD).view(3, 1, 1) + torch.tensor(weights.MEAN).view(3, 1, 1))
-        .clamp(0, 1)
-        .permute(1, 2, 0)
-        .numpy()
-    )
+    """A normalized image, a tensor (3, H, W), as pixels, a numpy array (H, W, 3) in 0..1."""
+    pixels = image * torch.tensor(weights.STD).view(3, 1, 1) + torch.tensor(weights.MEAN).view(3, 1, 1)
+    return pixels.clamp(0, 1).permute(1, 2, 0).numpy()
 
 
 def plot_curves(histories, guess, title):
@@ -312,7 +315,7 @@ def plot_curves(histories, guess, title):
     guess: the share of the commonest class among the validation photos, which a model that learned nothing gets too.
     """
     figure = plot.new_figure(10, 4.5)
-    figure.suptitle(title)
+    figure.suptitle(title, wrap=True)
     loss, accuracy = figure.subplots(1, 2)
     for color, (name, history) in zip(plot.COLORS, histories.items(), strict=False):
         epochs = range(1, len(history["val_loss"]) + 1)
@@ -333,10 +336,10 @@ def plot_curves(histories, guess, title):
 def plot_confusion(confusions, classes, title):
     """For each scenario how many validation photos of each class (rows) were taken for which (columns).
 
-    A cell is as dark as its share of the row is large.
+    confusions: {scenario: counts}, counts a list of rows. A cell is as dark as its share of the row is large.
     """
     figure = plot.new_figure(1.5 + 3.2 * len(confusions), 3.6)
-    figure.suptitle(title)
+    figure.suptitle(title, wrap=True)
     panels = figure.subplots(1, len(confusions), squeeze=False)[0]
     for axes, (name, counts) in zip(panels, confusions.items(), strict=True):
         shares = [[count / max(1, sum(row)) for count in row] for row in counts]
@@ -375,10 +378,12 @@ def train(args):
     if photos.real and pretrained.builtin:
         print("warning: real photos, but weights that learned from drawings; 'python -m data.download weights' helps")
 
-    workers = min(8, os.cpu_count() or 1) * (device.type == "cuda") if args.workers is None else args.workers
+    workers = args.workers
+    if workers is None:
+        workers = min(8, os.cpu_count() or 1) if device.type == "cuda" else 0
     settings = {key: getattr(args, key) for key in ("epochs", "batch_size", "lr", "backbone_lr", "scenarios", "quick")}
-    settings |= {"workers": workers, "device": device.type, "classes": photos.classes}
-    settings |= {"photos_fingerprint": photos.fingerprint}
+    settings |= {"workers": workers, "device": device.type}
+    settings |= {"classes": photos.classes, "photos_fingerprint": photos.fingerprint}
     data = photos.name + ", quick look at a part" * args.quick
     with results.Run("transfer_learning", args, data, pretrained.name, settings) as run:
         if run.finished:
@@ -413,9 +418,9 @@ def report(run, models, histories, classes, loader, pretrained):
     data = run.saved["data"]
     shown = f"{data}; {pretrained.arch}"
     names = [results.shown(name, 30) for name in classes]  # as figures take them
-    metrics, rows = {}, []
-    for name, history in histories.items():
-        figures = metrics[name] = measure(models[name], history, loader, len(classes))
+    metrics = {name: measure(model, histories[name], loader, len(classes)) for name, model in models.items()}
+    rows = []
+    for name, figures in metrics.items():
         low, high = figures["best_interval"]
         rows.append(
             [name, f"{figures['best_val_accuracy']:.1%}", f"{low:.1%}-{high:.1%}", str(figures["best_epoch"])]
@@ -425,21 +430,18 @@ def report(run, models, histories, classes, loader, pretrained):
         about |= {"classes": classes, "val_size": pretrained.val_size, "state": models[name].state_dict()}
         run.model(f"{name}.pt", about)
 
+    confusions = {name: figures["confusion"] for name, figures in metrics.items()}
+    photos_a_class = [sum(row) for row in confusions[next(iter(confusions))]]  # the same for each scenario
+    guess = max(photos_a_class) / sum(photos_a_class)
     run.figure(
-        plot_curves(
-            histories, max(map(sum, figures["confusion"])) / figures["val_photos"], f"Learning curves · {shown}"
-        ),
+        plot_curves(histories, guess, f"Learning curves · {shown}"),
         "learning_curves.png",
         "Learning curves",
         "How high the pre-trained networks start, how far the same photos bring one from random weights, and the gap "
         "between training (dashed) and validation (solid).",
     )
     run.figure(
-        plot_confusion(
-            {name: metrics[name]["confusion"] for name in metrics},
-            names,
-            f"Confusion counts at the best epoch · {shown}",
-        ),
+        plot_confusion(confusions, names, f"Confusion counts at the best epoch · {shown}"),
         "confusion.png",
         "Confusion counts",
         "At the best epoch. The diagonal is right; the rest shows which class is taken for which.",
@@ -471,6 +473,9 @@ def measure(model, history, loader, classes):
     }
 
 
+# ---- predictions for one's own photos
+
+
 def show_predictions(args):
     """`--predict`: prints what a saved model says of the user's photos, and saves it as a picture."""
     device = results.pick_device(args.device)
@@ -498,11 +503,12 @@ def show_predictions(args):
 
 
 def last_model(args):
-    """The freeze model of the last run; that of a quick look only with --quick or where there is no other."""
+    """The last run's freeze, else finetune, else scratch; a quick look's only with --quick or if there is no other."""
     folders = [Path(args.results, "transfer_learning" + suffix) for suffix in ("", "-quick")]
     for folder in folders[args.quick :]:
-        if (folder / "freeze.pt").is_file():
-            return folder / "freeze.pt"
+        for name in ("freeze", "finetune", "scratch"):
+            if (path := folder / f"{name}.pt").is_file():
+                return path
     raise DataError(
         f"{args.results}: holds no trained model yet; run 'python transfer_learning.py' first, or give --model FILE"
     )
@@ -526,8 +532,11 @@ def load_model(path):
         replace_head(model, len(classes))
         model.load_state_dict(saved["state"])
     except Exception:  # a part is missing or of the wrong kind, and PyTorch raises whatever that leads it to
-        raise DataError(f"{path}: is not {MODEL}") from None
+        raise DataError(f"{path}: is not {MODEL}; train again, or give another --model") from None
     return model.to(memory_format=torch.channels_last), saved
+
+
+# ---- flags
 
 
 def parse_args(argv=None):
@@ -561,7 +570,9 @@ def parse_args(argv=None):
     )
     parser.add_argument("--predict", nargs="+", metavar="PHOTO", help="train nothing; say what these photos show")
     parser.add_argument(
-        "--model", metavar="FILE", help="the model for --predict (default: the freeze model of the last run)"
+        "--model",
+        metavar="FILE",
+        help="the model for --predict (default: the last run's freeze, else finetune, else scratch)",
     )
     args = parser.parse_args(argv)
     parser.keep_to("--predict", "--model", "--data", "--results", "--device", "--quick")
@@ -573,6 +584,7 @@ def parse_args(argv=None):
 
 
 def main(argv=None):
+    """The script: `argv` are its flags, None those of the command line."""
     args = parse_args(argv)
     if args.predict:
         show_predictions(args)

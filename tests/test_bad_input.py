@@ -36,8 +36,8 @@ FLAGS = {  # what each takes
         "--captions": "file", "--min-count": "count", "--arch": "arch", "--caption": "photo", "--model": "file",
     },
     "sentiment": COMMON | {
-        "--seeds": "seed", "--epochs": "count", "--models": "choice", "--glove": "file", "--predict": "text",
-        "--predict-file": "file", "--model": "file",
+        "--seeds": "seed", "--seed": "seed", "--epochs": "count", "--models": "choice", "--glove": "file",
+        "--predict": "text", "--predict-file": "file", "--model": "file",
     },
     "data.download": {"names": "name", "--data": "target", "--arch": "arch", "--force": "switch"},
 }  # fmt: skip

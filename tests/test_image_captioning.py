@@ -555,6 +555,12 @@ def test_the_learning_curves_show_both_cells(finished_run):
     assert list(line.get_ydata()) == pytest.approx([100 * value for value in history["bleu1"]])
 
 
+def test_the_learning_curves_of_one_epoch_alone_show_its_points():
+    figures = {"train_loss": [3.0], "val_loss": [4.0], "bleu1": [0.5], "bleu4": [0.1]}
+    lines = [line for axes in ic.plot_full({"rnn": figures}, "the title").axes for line in axes.lines]
+    assert len(lines) == 4 and all(line.get_marker() == "o" for line in lines)
+
+
 def examples_of(folder, name="image_captioning"):
     """The examples of a run: {cell: [(split, photo, said, people), ...]}."""
     lines, found = (folder / name / "examples.txt").read_text().splitlines(), {}

@@ -85,7 +85,7 @@ def test_the_help_names_every_flag_and_its_default(command, name, help_flag):
     done = command(SCRIPTS[name].main, help_flag)
     assert done.status == 0
     for flag, kind in FLAGS[name].items():
-        text = re.search(rf"^  {flag}(?![\w-]).*?(?=^  -|\Z)", done.out, re.MULTILINE | re.DOTALL)[0]
+        text = re.search(rf"^  (?:--.*, )?{flag}(?![\w-]).*?(?=^  -|\Z)", done.out, re.MULTILINE | re.DOTALL)[0]
         explained = " ".join(text.split())
         assert len(explained) > len(flag) + 20, flag
         assert "default: " in explained or kind == "switch" or flag in WITHOUT_DEFAULT, flag

@@ -508,11 +508,12 @@ HISTORY = {"content": [0.0, 2.0, 3.0], "style": [900.0, 90.0, 9.0], "tv": [1.0, 
 
 
 def test_the_curves_show_the_total_and_each_term_on_a_logarithmic_scale():
-    figure = st.plot_curves(HISTORY, 1, "the title")
+    figure = st.plot_curves(HISTORY, "the title")
     [axes] = figure.axes
     lines = {line.get_label(): list(line.get_ydata()) for line in axes.lines}
     assert lines["total"] == HISTORY["total"] and lines["style loss"] == HISTORY["style"]
     assert lines["content loss"] == HISTORY["content"] and lines["total variation loss"] == HISTORY["tv"]
+    assert [line.get_xdata()[0] for line in axes.lines if "learning rate" in line.get_label()] == [1]  # of 2 steps
     assert axes.get_yscale() == "log" and "loss" in axes.get_ylabel() and "steps" in axes.get_xlabel()
     figure.canvas.draw()
     assert not any("math" in label.get_text() for label in axes.get_yticklabels())

@@ -786,8 +786,18 @@ def test_predict_takes_the_full_freeze_model_unless_quick_or_alone_and_says_whic
     argv = ["--predict", next(tiny_photos.rglob("*.png")), "--results", finished]
     assert f"model: {full / 'freeze.pt'} " in command(tl.main, *argv).out
     assert f"model: {quick / 'freeze.pt'} " in command(tl.main, *argv, "--quick").out
-    (full / "freeze.pt").unlink()
+    shutil.rmtree(full)
     assert f"model: {quick / 'freeze.pt'} " in command(tl.main, *argv).out
+
+
+def test_predict_takes_the_models_that_the_last_run_trained_where_freeze_was_not_among_them(
+    finished, tiny_photos, command
+):
+    folder = finished / "transfer_learning"
+    argv = ["--predict", next(tiny_photos.rglob("*.png")), "--results", finished]
+    for gone, taken in (("freeze", "finetune"), ("finetune", "scratch")):
+        (folder / f"{gone}.pt").unlink()
+        assert f"model: {folder / f'{taken}.pt'} " in command(tl.main, *argv).out
 
 
 def test_predict_takes_several_photos_of_any_size_and_leaves_the_run_alone(finished, tmp_path, command):

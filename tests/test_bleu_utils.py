@@ -1,18 +1,14 @@
 """bleu_utils.py against values worked out by hand, nltk, and what must hold for any corpus."""
 
-import ast
 import math
-import sys
 import warnings
 from fractions import Fraction
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-import bleu_utils
 from bleu_utils import BLEU_score, corpus_bleu, decode_captions, evaluate_model
 
 
@@ -433,17 +429,3 @@ def test_a_sample_that_is_not_one_caption_a_photo_is_a_value_error(rng, part):
     model = SimpleNamespace(sample=lambda features: data.of_photo[: len(features)][part])
     with pytest.raises(ValueError, match=r"model.sample gave shape .*, expected \(250, T\)"):
         evaluate_model(model, data, "val")
-
-
-# ---- the rule of imports ----
-
-
-def test_bleu_utils_imports_numpy_and_the_standard_library_only():
-    tree = ast.parse(Path(bleu_utils.__file__).read_text(encoding="utf-8"))
-    imported = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            imported |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            imported.add(node.module.split(".")[0])
-    assert imported <= {"numpy"} | set(sys.stdlib_module_names)

@@ -1,8 +1,5 @@
 """layers.py against numeric gradients, PyTorch's autograd in float64, and its own words."""
 
-import ast
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -259,19 +256,7 @@ def test_check_layer_refuses_a_gradient_too_many(rng):
         check_layer(lambda x: (2 * x, None), lambda dout, _: (2 * dout, dout), x=rng.standard_normal(3))
 
 
-# ---- the rule of imports ----
-
-
-@pytest.mark.parametrize("module", ["layers.py", "rnn_layers.py"])
-def test_the_numpy_layers_import_numpy_and_one_another_only(module):
-    source = Path(layers.__file__).with_name(module).read_text(encoding="utf-8")
-    imported = set()
-    for node in ast.parse(source).body:  # what stands under `if __name__ == "__main__"` is inside another node
-        if isinstance(node, ast.Import):
-            imported |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            imported.add(node.module.split(".")[0])
-    assert imported <= {"numpy", "layers"}
+# ---- integers ----
 
 
 def test_small_integers_are_computed_in_float64_and_do_not_wrap_around():

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import types
 import warnings
 from collections import namedtuple
@@ -20,7 +22,7 @@ pytest_plugins = ["tests.runs"]  # tiny runs of every script
 
 torch.set_num_threads(1)  # one thread a run: no fight for the cores, and no dependence on their number
 
-REPO = Path(__file__).parent.parent
+REPO = Path(__file__).resolve().parent.parent
 ARCH = "shufflenet_v2_x0_5"
 
 not_as_root = pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -43,6 +45,11 @@ def snapshot(folder):
     return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in paths}
 
 
+def contents(folder):
+    """Every file below `folder`: relative name to content."""
+    return {name: content for name, content in snapshot(folder).items() if content is not None}
+
+
 def random_state(arch, outputs=10, seed=0):
     """The state dict of `arch` with random weights and the batch-norm statistics of random blotches."""
     torch.manual_seed(seed)
@@ -59,6 +66,12 @@ def python_environment():
     """The environment of a subprocess that computes what this process does, with Python's usual settings."""
     usual = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     return {**usual, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def run_python(*words):
+    """Python in a process of its own, in the repository, as the command line runs it; its output as text."""
+    argv = [sys.executable, *map(str, words)]
+    return subprocess.run(argv, cwd=REPO, env=python_environment(), capture_output=True, text=True, timeout=300)
 
 
 @pytest.fixture(scope="session")

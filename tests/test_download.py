@@ -9,24 +9,20 @@ import os
 import re
 import signal
 import stat
-import subprocess
-import sys
 import tarfile
 import threading
 import time
 import urllib.error
 import urllib.request
 import zipfile
-from pathlib import Path
 
 import pytest
 
 from data import DataError, download, files
 from data.download import Source
 from data.results import run_main
+from tests.conftest import contents, not_as_root, run_python
 
-REPO = Path(__file__).parent.parent
-REAL = os.environ.get("HW2_DATA")
 CONTENT = os.urandom(100_000)
 CUT = 40_000
 
@@ -139,10 +135,6 @@ def zipped(members):
         for name, content in members.items():
             archive.writestr(name, content)
     return buffer.getvalue()
-
-
-def contents(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def failed(result, says):
@@ -384,8 +376,7 @@ def test_a_full_disk_is_one_line_and_what_came_is_gone_on_with_later(server, run
         "resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))\n"
         "run_main(lambda: download.main(['set', '--data', sys.argv[2]], table))"
     )
-    command = [sys.executable, "-c", code, server.url + "file.bin", str(tmp_path / "data")]
-    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
+    done = run_python("-c", code, server.url + "file.bin", tmp_path / "data")
     failed((done.returncode, done.stdout, done.stderr.splitlines()), "file.bin: File too large; make room")
     assert contents(tmp_path / "data").keys() == {"downloads/file.bin", "downloads/file.bin.json"}
     server.requests.clear()
@@ -439,7 +430,7 @@ def test_a_second_run_into_the_same_folder_says_so_and_stops(server, run, tmp_pa
     assert server.requests == []
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@not_as_root
 def test_a_folder_that_may_not_be_written_is_one_line(server, run, tmp_path):
     (tmp_path / "data").mkdir(mode=0o500)
     assert failed(run(one_file(server), "set"), "Permission denied") and server.requests == []
@@ -690,10 +681,9 @@ def test_arch_gets_the_weights_of_that_architecture_and_not_the_default_ones(ser
     assert (tmp_path / "data" / "weights" / "file.bin").read_bytes() == CONTENT
 
 
-@pytest.mark.skipif(not REAL, reason="HW2_DATA names no folder with the real data")
 @pytest.mark.parametrize("name", ["sentences", "styles", "insects", "flickr8k"])
-def test_the_real_data_is_what_the_table_says(name):
+def test_the_real_data_is_what_the_table_says(hw2_data, name):
     for source in download.TABLE[name]:
-        assert download.missing(source, REAL) == [] and download.unmatched(source, REAL) == []
+        assert download.missing(source, hw2_data) == [] and download.unmatched(source, hw2_data) == []
         if len(source.sha256) == 64:
-            assert all(Path(REAL, place).stat().st_size == source.size for place in source.places.values())
+            assert all((hw2_data / place).stat().st_size == source.size for place in source.places.values())

@@ -5,26 +5,13 @@ import io
 import json
 import os
 import stat
-import subprocess
-import sys
 import tarfile
 import zipfile
-from pathlib import Path
 
 import pytest
 
 from data import DataError, files
-
-REPO = Path(__file__).parent.parent
-not_as_root = pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-
-
-def run_python(code, *arguments):
-    return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], cwd=REPO, capture_output=True, text=True)
-
-
-def contents(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+from tests.conftest import contents, not_as_root, run_python
 
 
 def make_zip(path, members):
@@ -74,7 +61,7 @@ def test_a_write_killed_before_the_rename_leaves_what_was_there(tmp_path, before
         "os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "files.write_bytes(sys.argv[1], b'new' * 1000)"
     )
-    assert run_python(code, target).returncode == -9
+    assert run_python("-c", code, target).returncode == -9
     left = contents(tmp_path)
     assert left.pop("name", None) == before
     assert [name for name in left if not name.startswith(files.TEMPORARY)] == []
@@ -88,7 +75,7 @@ def test_a_write_to_a_full_disk_is_one_dataerror_and_leaves_the_old_file_and_no_
         "try: files.write_bytes(sys.argv[1], bytes(5000))\n"
         "except DataError as error: print(error)"
     )
-    done = run_python(code, tmp_path / "name")
+    done = run_python("-c", code, tmp_path / "name")
     assert done.stdout == f"{tmp_path / 'name'}: File too large\n" and done.stderr == ""
     assert contents(tmp_path) == {"name": b"old"}
 
@@ -138,7 +125,7 @@ def test_new_folder_that_is_killed_leaves_no_folder_of_that_name(tmp_path):
         "with files.new_folder(sys.argv[1]) as folder:\n"
         "    (folder / 'x').write_bytes(b'1'); os.kill(os.getpid(), signal.SIGKILL)"
     )
-    assert run_python(code, tmp_path / "set").returncode == -9
+    assert run_python("-c", code, tmp_path / "set").returncode == -9
     assert [name for name in os.listdir(tmp_path) if not name.startswith(files.TEMPORARY)] == []
 
 
@@ -149,7 +136,7 @@ def test_what_a_killed_process_left_unfinished_is_swept_away_and_what_a_living_o
         "with files.new_folder(sys.argv[1] + '/set') as folder:\n"
         "    files.write_bytes(sys.argv[1] + '/file', b'1')"
     )
-    assert run_python(code, tmp_path).returncode == -9
+    assert run_python("-c", code, tmp_path).returncode == -9
     assert len(list(tmp_path.glob(files.TEMPORARY + "*"))) == 2
     (tmp_path / "mine").touch()
     with files.new_folder(tmp_path / "other") as folder:
@@ -195,7 +182,7 @@ def test_a_folder_kept_alone_refuses_a_second_run_and_is_free_after_the_first_wa
         "import os, signal, sys; from data import files\n"
         "with files.alone(sys.argv[1], ''): os.kill(os.getpid(), signal.SIGKILL)"
     )
-    assert run_python(code, tmp_path).returncode == -9
+    assert run_python("-c", code, tmp_path).returncode == -9
     with files.alone(tmp_path, "wait"):
         assert os.listdir(tmp_path) == []
 
@@ -346,7 +333,7 @@ def test_unpack_onto_a_full_disk_blames_the_disk_and_not_the_archive(tmp_path):
         "try: files.unpack(sys.argv[1], sys.argv[2], 1 << 20)\n"
         "except DataError as error: print(type(error).__name__, error)"
     )
-    done = run_python(code, archive, tmp_path / "out")
+    done = run_python("-c", code, archive, tmp_path / "out")
     assert done.stdout == f"DataError {tmp_path / 'out' / 'a'}: File too large\n" and done.stderr == ""
 
 

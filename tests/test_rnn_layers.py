@@ -1,15 +1,10 @@
 """rnn_layers.py against numeric gradients, PyTorch, published values, its own steps and the formulas of WRITEUP.md."""
 
 import math
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch.nn import functional as F
 
 import rnn_layers
@@ -27,6 +22,7 @@ from rnn_layers import (
     word_embedding_backward,
     word_embedding_forward,
 )
+from tests.conftest import run_python
 from tests.gradient_check import check_layer, check_loss, relative_error
 from tests.test_layers import LAYOUTS, torch_gradients
 
@@ -126,25 +122,16 @@ def test_gradients_are_the_numeric_ones(rng, layer, sizes):
     assert max(errors.values()) < (1e-6 if layer in SEQUENCES else 1e-7), errors
 
 
-def assert_equals_torch(layer, inputs):
+@each_layer
+@pytest.mark.parametrize("sizes", [*SIZES, (12, 10, 20, 30)], ids=str)
+def test_outputs_and_gradients_are_those_of_autograd(rng, layer, sizes):
+    inputs = make(layer, rng, *sizes)
     outs, gradients, douts = run(layer, inputs)
     wanted_outs, wanted = torch_gradients(TORCH[layer], inputs, douts)
     for out, wanted_out in zip(outs, wanted_outs, strict=True):
         assert relative_error(out, wanted_out) < 1e-11
     for gradient, (name, wanted_gradient) in zip(gradients, wanted.items(), strict=True):
         assert relative_error(gradient, wanted_gradient) < 1e-11, name
-
-
-@each_layer
-@pytest.mark.parametrize("sizes", [*SIZES, (12, 10, 20, 30)], ids=str)
-def test_outputs_and_gradients_are_those_of_autograd(rng, layer, sizes):
-    assert_equals_torch(layer, make(layer, rng, *sizes))
-
-
-@settings(max_examples=60, deadline=None, derandomize=True)
-@given(st.sampled_from(LAYERS), st.tuples(*[st.integers(1, 12)] * 4), st.integers(0, 2**32 - 1))
-def test_outputs_and_gradients_are_those_of_autograd_at_any_size(layer, sizes, seed):
-    assert_equals_torch(layer, make(layer, np.random.default_rng(seed), *sizes))
 
 
 def assert_equals_torch_nn(cell, our, x, h0, Wx, Wh, b, reorder):
@@ -277,6 +264,15 @@ def test_integers_are_computed_in_float64(rng, layer):
     wanted_outs, wanted, _ = run(layer, {name: a.astype(float) for name, a in inputs.items()})
     for a, w in zip([*outs, *gradients], [*wanted_outs, *wanted], strict=True):
         assert a.dtype == np.float64 and relative_error(a, w) < 1e-13
+
+
+@pytest.mark.parametrize("name, gates", [("rnn", 1), ("lstm", 4)])
+def test_small_integers_give_what_the_same_numbers_in_float64_give(name, gates):
+    arrays = [
+        np.full(shape, 16, np.uint8) for shape in ((2, 1, 2), (1, 3), (2, 3 * gates), (3, 3 * gates), (3 * gates,))
+    ]
+    forward = getattr(rnn_layers, f"{name}_forward")
+    assert np.array_equal(forward(*arrays)[0], forward(*(a.astype(float) for a in arrays))[0])
 
 
 @each_layer
@@ -703,10 +699,7 @@ def test_the_formulas_of_4_4(rng):
 
 
 def test_run_as_a_script_it_prints_a_table_of_errors():
-    script = Path(rnn_layers.__file__)
-    result = subprocess.run(
-        [sys.executable, script.name], cwd=script.parent, capture_output=True, text=True, timeout=60
-    )
+    result = run_python("rnn_layers.py")
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stderr == ""
     for layer in [*LAYERS, "temporal_softmax_loss", "fc", "softmax_loss"]:
@@ -715,16 +708,6 @@ def test_run_as_a_script_it_prints_a_table_of_errors():
 
 
 def test_importing_the_layers_loads_neither_torch_nor_the_tests():
-    script = Path(rnn_layers.__file__)
     code = "import sys, rnn_layers; print([m for m in sys.modules if m.split('.')[0] in ('torch', 'tests', 'data')])"
-    result = subprocess.run([sys.executable, "-c", code], cwd=script.parent, capture_output=True, text=True, timeout=60)
+    result = run_python("-c", code)
     assert result.stdout.strip() == "[]", result.stdout + result.stderr
-
-
-@pytest.mark.parametrize("name, gates", [("rnn", 1), ("lstm", 4)])
-def test_small_integers_give_what_the_same_numbers_in_float64_give(name, gates):
-    arrays = [
-        np.full(shape, 16, np.uint8) for shape in ((2, 1, 2), (1, 3), (2, 3 * gates), (3, 3 * gates), (3 * gates,))
-    ]
-    forward = getattr(rnn_layers, f"{name}_forward")
-    assert np.array_equal(forward(*arrays)[0], forward(*(a.astype(float) for a in arrays))[0])

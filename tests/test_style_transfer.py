@@ -21,7 +21,7 @@ from data.builtin import paintings
 from data.results import Checkpoint, Run
 from tests import runs
 from tests.conftest import random_state, snapshot
-from tests.runs import Table, check_refused, cut, noise, world_folder
+from tests.runs import Table, check_refused, cut, noise, without_times, world_folder
 from tests.test_insects import png_of
 
 
@@ -328,10 +328,6 @@ def transfer(network, **changed):
     return st.style_transfer(noise(60, 45), noise(50, 50, 1), **{**SETTING, "network": network, "steps": 20, **changed})
 
 
-def without_seconds(history):
-    return {key: values for key, values in history.items() if key != "seconds"}
-
-
 def plain_transfer(network, content, style, steps, image_size, style_size, content_layer, content_weight, style_layers,
                    style_weights, tv_weight):  # fmt: skip
     """The handout's recipe with autograd alone, contiguous, every layer; the total loss after each step."""
@@ -466,7 +462,7 @@ def test_resumed_from_a_checkpoint_the_picture_and_history_are_bit_equal(network
     shown = {}
     resumed, resumed_history = transfer(network, steps=45, checkpoint=checkpoint, show=shown.__setitem__)
     assert resumed.tobytes() == undisturbed.tobytes()
-    assert without_seconds(resumed_history) == without_seconds(history) and list(shown) == [2, 11, 22, 40]
+    assert without_times(resumed_history) == without_times(history) and list(shown) == [2, 11, 22, 40]
 
 
 def test_a_finished_picture_is_not_painted_again(network, tmp_path, monkeypatch):

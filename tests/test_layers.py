@@ -251,9 +251,19 @@ def test_check_layer_finds_a_wrong_gradient(rng):
     assert errors["w"] > 1e-5 and max(errors["x"], errors["b"]) < 1e-7
 
 
-def test_check_layer_refuses_a_gradient_too_many(rng):
-    with pytest.raises(ValueError, match="1 more gradients"):
-        check_layer(lambda x: (2 * x, None), lambda dout, _: (2 * dout, dout), x=rng.standard_normal(3))
+@pytest.mark.parametrize(
+    "gradients, message",
+    [
+        (lambda dout: (dout, dout, dout), "gave 3 gradients, expected 2: of x, y"),
+        (lambda dout: dout, "gave 1 gradients, expected 2: of x, y"),
+        (lambda dout: [dout, dout[None]], r"gradient of y has shape \(1, 3\), expected \(3,\)"),
+    ],
+    ids=["too many", "too few", "another shape"],
+)
+def test_check_layer_says_which_gradients_do_not_fit_the_inputs(rng, gradients, message):
+    inputs = {"x": rng.standard_normal(3), "k": np.arange(3), "y": rng.standard_normal(3)}
+    with pytest.raises(ValueError, match=message):
+        check_layer(lambda x, k, y: (x + y, None), lambda dout, _: gradients(dout), **inputs)
 
 
 # ---- integers ----

@@ -15,26 +15,34 @@ from tests.conftest import contents, not_as_root, run_python
 
 
 def make_zip(path, members):
-    """members: name, or ZipInfo, to content."""
+    """Writes a .zip to a path or an open file. members: name, or ZipInfo, to content."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():
             archive.writestr(name, content, zipfile.ZIP_DEFLATED)
     return path
 
 
-def make_tar(path, members, mode="w"):
-    """members: name to content, or to a dict of the TarInfo's fields."""
-    with tarfile.open(path, mode) as archive:
-        for name, content in members.items():
-            member = tarfile.TarInfo(name)
-            if isinstance(content, dict):
-                vars_of = content
-                content = b""
-                for field, value in vars_of.items():
-                    setattr(member, field, value)
+def make_tar(path, members, mode="w", **options):
+    """Writes a .tar. members: name to content, or to a dict of the TarInfo's fields and the content, if any."""
+    with tarfile.open(path, mode, **options) as archive:
+        for name, given in members.items():
+            fields = dict(given) if isinstance(given, dict) else {"content": given}
+            content, member = fields.pop("content", b""), tarfile.TarInfo(name)
+            for field, value in fields.items():
+                setattr(member, field, value)
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
     return path
+
+
+def zip_bytes(members):
+    return make_zip(io.BytesIO(), members).getvalue()
+
+
+def tar_bytes(members, mode="w", **options):
+    buffer = io.BytesIO()
+    make_tar(None, members, mode, fileobj=buffer, **options)
+    return buffer.getvalue()
 
 
 # ---- writing
@@ -248,10 +256,11 @@ def test_unpack_counts_empty_files_too_so_that_a_million_of_them_are_refused(tmp
         files.unpack(archive, tmp_path / "out", 40 * files.BLOCK)
 
 
-def link_in_zip():
-    member = zipfile.ZipInfo("link")
+def link_in_zip(name):
+    """A member that is a symbolic link; its content is where to."""
+    member = zipfile.ZipInfo(name)
     member.external_attr = (stat.S_IFLNK | 0o777) << 16
-    return {member: b"/etc/passwd", "link/x": b"evil"}
+    return member
 
 
 HOSTILE = {  # a function of the archive's path and of a path outside, and what the error says
@@ -261,7 +270,10 @@ HOSTILE = {  # a function of the archive's path and of a path outside, and what 
     "zip: folder ../": (lambda path, out: make_zip(path, {"../evil/": b""}), "outside"),
     "zip: absolute": (lambda path, out: make_zip(path, {str(out): b"x"}), "outside"),
     "zip: drive": (lambda path, out: make_zip(path, {"C:/evil": b"x"}), "outside"),
-    "zip: symlink": (lambda path, out: make_zip(path, link_in_zip()), "is a link"),
+    "zip: symlink": (
+        lambda path, out: make_zip(path, {link_in_zip("link"): b"/etc/passwd", "link/x": b"evil"}),
+        "is a link",
+    ),
     "tar: ../": (lambda path, out: make_tar(path, {"../evil": b"x"}), "outside"),
     "tar: absolute": (lambda path, out: make_tar(path, {str(out): b"x"}), "outside"),
     "tar: symlink": (
@@ -294,26 +306,20 @@ def test_unpack_refuses_a_hostile_member_and_touches_nothing_outside(tmp_path, c
 
 def broken_archives():
     random = os.urandom(50_000)
-    whole_zip, whole_tar = io.BytesIO(), io.BytesIO()
-    make_zip(whole_zip, {"a": random})
-    with tarfile.open(fileobj=whole_tar, mode="w:gz") as archive:
-        member = tarfile.TarInfo("a")
-        member.size = len(random)
-        archive.addfile(member, io.BytesIO(random))
-    zip_bytes, tar_bytes = whole_zip.getvalue(), whole_tar.getvalue()
+    whole_zip, whole_tar = zip_bytes({"a": random}), tar_bytes({"a": random}, "w:gz")
 
     def flipped(content, at):
         return content[:at] + bytes([content[at] ^ 255]) + content[at + 1 :]
 
     return {
-        "cut zip": zip_bytes[:30_000],
-        "cut tar.gz": tar_bytes[:30_000],
-        "zip with another sum": flipped(zip_bytes, 25_000),
-        "zip that is no deflate": flipped(zip_bytes, 31),
-        "tar.gz with another sum": flipped(tar_bytes, -8),
+        "cut zip": whole_zip[:30_000],
+        "cut tar.gz": whole_tar[:30_000],
+        "zip with another sum": flipped(whole_zip, 25_000),
+        "zip that is no deflate": flipped(whole_zip, 31),
+        "tar.gz with another sum": flipped(whole_tar, -8),
         "web page": b"<html>404</html>" * 100,
         "empty": b"",
-        "member without a name": zip_bytes.replace(b"a", b"\0"),
+        "member without a name": whole_zip.replace(b"a", b"\0"),
     }
 
 

@@ -6,7 +6,6 @@ test_insects.py, weights in test_weights.py, h5 files in test_captions.py, model
 
 import contextlib
 import dataclasses
-import io
 import itertools
 import os
 import pickle
@@ -32,6 +31,8 @@ from rnn import CaptioningRNN
 from tests.conftest import ARCH, run_python
 from tests.runs import CODE, SCRIPTS, check_one_error, ctrl_c_at_save, refused, write
 from tests.test_captions import drawn, load_coco, write_coco
+from tests.test_files import make_tar, make_zip, zip_bytes
+from tests.test_insects import chunk
 
 MB = 1 << 20
 WORDS = [*captions.SPECIAL, "a", "dog", "runs"]
@@ -193,15 +194,9 @@ def test_a_results_json_without_end_is_one_line(tmp_path, case):
     check_one_error(lambda: results.read_results(tmp_path / "results.json"), tmp_path / "results.json")
 
 
-def tar_of(path, *members, mode="w:gz"):
-    """A .tar of pairs: a TarInfo's fields, its content."""
-    with tarfile.open(path, mode) as archive:
-        for fields, content in members:
-            member = tarfile.TarInfo("a")
-            for field, value in fields.items():
-                setattr(member, field, value)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
+def a_megabyte_of(**fields):
+    """A function that writes a .tar.gz of one such member."""
+    return lambda path: make_tar(path, {"a": {"content": b"n" * MB, **fields}}, "w:gz")
 
 
 def bzip2_in_zip(path):
@@ -210,11 +205,7 @@ def bzip2_in_zip(path):
 
 
 def zip_in_zip(path):
-    inner = io.BytesIO()
-    with zipfile.ZipFile(inner, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("bomb", bytes(50 * MB))
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("inner.zip", inner.getvalue())
+    make_zip(path, {"inner.zip": zip_bytes({"bomb": bytes(50 * MB)})})
 
 
 def sparse(path):
@@ -228,17 +219,16 @@ def sparse(path):
 
 
 BOMBS = {
-    "a .tar.gz": (lambda path: tar_of(path, ({}, bytes(50 * MB))), "unpacks to more than"),
-    "a .tar.bz2": (lambda path: tar_of(path, ({}, bytes(50 * MB)), mode="w:bz2"), "unpacks to more than"),
-    "a .tar.xz": (lambda path: tar_of(path, ({}, bytes(50 * MB)), mode="w:xz"), "unpacks to more than"),
-    "a long name": (lambda path: tar_of(path, ({"type": tarfile.GNUTYPE_LONGNAME}, b"n" * MB)), "not a whole"),
-    "a long heading": (lambda path: tar_of(path, ({"type": tarfile.XHDTYPE}, b"n" * MB)), "not a whole"),
-    "a heading for all": (lambda path: tar_of(path, ({"type": tarfile.XGLTYPE}, b"n" * MB)), "not a whole"),
+    "a .tar.gz": (lambda path: make_tar(path, {"a": bytes(50 * MB)}, "w:gz"), "unpacks to more than"),
+    "a .tar.bz2": (lambda path: make_tar(path, {"a": bytes(50 * MB)}, "w:bz2"), "unpacks to more than"),
+    "a .tar.xz": (lambda path: make_tar(path, {"a": bytes(50 * MB)}, "w:xz"), "unpacks to more than"),
+    "a long name": (a_megabyte_of(type=tarfile.GNUTYPE_LONGNAME), "not a whole"),
+    "a long heading": (a_megabyte_of(type=tarfile.XHDTYPE), "not a whole"),
+    "a heading for all": (a_megabyte_of(type=tarfile.XGLTYPE), "not a whole"),
     "a list of holes": (sparse, "not a whole"),
     "holes of the newer kind": (
-        lambda path: tar_of(
-            path,
-            ({"pax_headers": {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}}, b"9999999\n" + b"0\n" * MB),
+        a_megabyte_of(
+            pax_headers={"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}, content=b"9999999\n" + b"0\n" * MB
         ),
         "not a whole",
     ),
@@ -407,10 +397,6 @@ def test_features_that_are_not_whole_in_their_own_file_are_one_line(tmp_path, ca
 # ---- pictures
 
 
-def png_chunk(kind, body):
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-
 def png_with(kind, head):
     """A PNG of 32 pixels with a chunk of `head` and 256 MB of zeros, packed."""
 
@@ -418,7 +404,7 @@ def png_with(kind, head):
         Image.new("RGB", (32, 32)).save(path, "png")
         content, packed = path.read_bytes(), zlib.compressobj(9)
         body = b"".join([head, *(packed.compress(bytes(MB)) for _ in range(256)), packed.flush()])
-        path.write_bytes(content[:33] + png_chunk(kind, body) + content[33:])
+        path.write_bytes(content[:33] + chunk(kind, body) + content[33:])
 
     return put
 

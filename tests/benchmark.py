@@ -58,6 +58,7 @@ HEAD = f"{'what':44} {'beside':38}{'ours':>9}{'theirs':>9}     ratio {'range':10
 
 
 def seconds(f):
+    """Seconds that one call of f takes."""
     start = time.perf_counter()
     f()
     return time.perf_counter() - start
@@ -156,6 +157,7 @@ def plain_lstm(x, h0, Wx, Wh, b, dh):
 
 
 def plain_rnn(x, h0, Wx, Wh, b, dh):
+    """The same for the RNN."""
     import numpy as np
 
     h = [h0]
@@ -227,6 +229,7 @@ def torch_layer(cell, T, N, D, H):
 
 
 def plain_layer(cell, *shape):
+    """The plain formulation, as a function of no arguments."""
     plain, arrays = {"LSTM": plain_lstm, "RNN": plain_rnn}[cell], layer_input(cell, *shape)
     return lambda: plain(*arrays)
 

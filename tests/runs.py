@@ -301,11 +301,12 @@ def check_refused(command, main, argv, named, folder, look=snapshot):
 
 
 def check_one_error(call, *named):
-    """`call()` raises a DataError of one printable line, which names all of `named`."""
+    """`call()` raises a DataError of one printable line, which names all of `named`. Returns the line."""
     with pytest.raises(DataError) as error:
         call()
     message = str(error.value)
     assert message.isprintable() and all(str(name) in message for name in named), message
+    return message
 
 
 # ---- spoilt input

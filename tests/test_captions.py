@@ -953,7 +953,8 @@ def test_stored_features_come_in_the_order_in_which_photos_are_asked_for(coco, p
     assert np.array_equal(load_coco(coco).source.read("train", photos), expected)
 
 
-def test_many_stored_features_come_in_order_too(coco):
+@pytest.mark.filterwarnings("error")
+def test_many_stored_features_of_half_precision_come_in_order_as_float32_without_a_warning(coco):
     count = 2100
     rng = np.random.default_rng(0)
     features = rng.standard_normal((count, 4)).astype(np.float16)

@@ -111,7 +111,7 @@ def serve():
         print(json.dumps(SERVED[name](*question)), flush=True)
 
 
-# ---- layers: the numpy LSTM and RNN against torch.nn's, forward + backward with all gradients, float32 ----
+# ---- layers: the numpy LSTM and RNN against torch.nn's, forward + backward with all gradients, float32
 
 SHAPES = {(16, 100, 256, 512): 1.0, (30, 128, 256, 512): 1.0, (16, 25, 256, 512): 1.3, (20, 100, 100, 100): 1.3}
 GATES = {"LSTM": 4, "RNN": 1}
@@ -290,7 +290,7 @@ def layers(pairs):
                 yield Row("  peak memory", "what it must keep", "MB", *numpy.ask("memory", cell, *shape), bar=1.3)
 
 
-# ---- transfer: what freezing saves, ResNet-18 at 224 pixels on the built-in photos, all of them, batches of 16 ----
+# ---- transfer: what freezing saves, ResNet-18 at 224 pixels on the built-in photos, all of them, batches of 16
 
 
 def transfer(pairs):
@@ -322,7 +322,7 @@ def transfer(pairs):
         yield Row(what, "an epoch of finetune", "s", ours, finetune, bar=bar)
 
 
-# ---- captioning: a training step of the numpy model and of its PyTorch twin, and a beam search ----
+# ---- captioning: a training step of the numpy model and of its PyTorch twin, and a beam search
 
 CAPTIONING = {100: 1.0, 25: 1.2}  # captions a step: the bar
 STEPS, WORDS, FEATURES, HIDDEN = 16, 1004, 512, 512
@@ -380,7 +380,7 @@ def captioning(pairs):
         yield Row("beam 3, 1,000 photos, 30 words each", "a minute", "s", numpy.ask("beam", 1000), 60, bar=1)
 
 
-# ---- style: a step of style transfer beside the network alone, the handout's layers and sizes, built-in weights ----
+# ---- style: a step of style transfer beside the network alone, the handout's layers and sizes, built-in weights
 
 
 def style(pairs):
@@ -462,7 +462,7 @@ def style(pairs):
     )
 
 
-# ---- sentiment: what sorting the sentences by length saves, an epoch of the LSTM on the built-in sentences ----
+# ---- sentiment: what sorting the sentences by length saves, an epoch of the LSTM on the built-in sentences
 
 
 def sentiment(pairs):
@@ -496,7 +496,7 @@ def sentiment(pairs):
     yield Row.of_rounds("an epoch, sorted by length", "unsorted, padded to the longest", "s", ours, plain)
 
 
-# ---- the command ----
+# ---- the command
 
 
 BENCHMARKS = {

@@ -28,7 +28,7 @@ def rng():
     return np.random.default_rng(0)
 
 
-# ---- corpus_bleu: values by hand ----
+# ---- corpus_bleu: values by hand
 
 F = Fraction
 E = math.exp
@@ -94,7 +94,7 @@ def test_bleu_2_is_a_geometric_mean():
     assert scores[:2] == pytest.approx((8 / 9, 2 / 3), rel=1e-14)
 
 
-# ---- corpus_bleu: edge cases ----
+# ---- corpus_bleu: edge cases
 
 
 @pytest.mark.parametrize("words", [4, 5, 30])
@@ -151,7 +151,7 @@ def test_a_corpus_that_does_not_fit_is_a_value_error(references, hypotheses, mes
         corpus_bleu(references, hypotheses)
 
 
-# ---- corpus_bleu: any corpus ----
+# ---- corpus_bleu: any corpus
 
 
 def test_corpus_bleu_equals_nltks_on_1000_random_corpora(rng):
@@ -206,7 +206,7 @@ def test_corpus_bleu_changes_nothing_that_it_is_given(rng):
     assert repr((references, hypotheses)) == before
 
 
-# ---- BLEU_score ----
+# ---- BLEU_score
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_bleu_score_takes_any_number_of_blanks():
     assert BLEU_score("a  b", " a b\n") == 1
 
 
-# ---- decode_captions ----
+# ---- decode_captions
 
 WORDS = ["<NULL>", "<START>", "<END>", "<UNK>", "a", "cat", "sits"]
 
@@ -293,7 +293,7 @@ def test_decode_of_another_shape_or_dtype_is_a_value_error(captions):
         decode_captions(captions, WORDS)
 
 
-# ---- evaluate_model ----
+# ---- evaluate_model
 
 
 def make_data(rng, photos=300, each=2, split="val"):

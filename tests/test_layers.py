@@ -50,7 +50,7 @@ LAYOUTS = {
 }
 
 
-# ---- fully connected ----
+# ---- fully connected
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (4, 6), (3, 2, 5), (2, 3, 1, 4)])
@@ -108,7 +108,7 @@ def test_fc_backward_names_a_wrong_dout():
         fc_backward(np.zeros((4, 2)), cache)
 
 
-# ---- sigmoid ----
+# ---- sigmoid
 
 
 def test_sigmoid_is_exact_to_rounding_at_both_ends(rng):
@@ -126,7 +126,7 @@ def test_sigmoid_keeps_the_dtype_and_does_not_overflow(dtype):
     np.testing.assert_allclose(out, [0, 0.26894142, 0.5, 0.73105858, 1], rtol=1e-3)
 
 
-# ---- softmax loss ----
+# ---- softmax loss
 
 
 @pytest.mark.parametrize("N, V", [(1, 1), (1, 5), (6, 1), (7, 10)])
@@ -169,7 +169,7 @@ def test_softmax_loss_wants_labels_for_each_row_and_at_least_one_row():
         softmax_loss(np.zeros((3, 5)), np.zeros(3))
 
 
-# ---- dropout ----
+# ---- dropout
 
 
 def test_dropout_gradient(rng):
@@ -219,7 +219,7 @@ def test_dropout_names_a_wrong_dout(rng):
         dropout_backward(np.zeros(3), cache)
 
 
-# ---- the numeric gradient itself ----
+# ---- the numeric gradient itself
 
 
 def test_numeric_gradient_of_known_functions():
@@ -266,7 +266,7 @@ def test_check_layer_says_which_gradients_do_not_fit_the_inputs(rng, gradients, 
         check_layer(lambda x, k, y: (x + y, None), lambda dout, _: gradients(dout), **inputs)
 
 
-# ---- integers ----
+# ---- integers
 
 
 def test_small_integers_are_computed_in_float64_and_do_not_wrap_around():

@@ -34,7 +34,7 @@ def rng():
     return np.random.default_rng(0)
 
 
-# ---- the layers: their inputs for given sizes, and the same function in PyTorch ----
+# ---- the layers: their inputs for given sizes, and the same function in PyTorch
 
 
 def torch_rnn_step(x, prev_h, Wx, Wh, b):
@@ -110,7 +110,7 @@ def run(layer, inputs, seed=0):
     return outs, list(gradients) if isinstance(gradients, tuple) else [gradients], douts
 
 
-# ---- gradients ----
+# ---- gradients
 
 SIZES = [(4, 3, 5, 6), (1, 3, 5, 6), (4, 1, 5, 6), (4, 3, 1, 6), (4, 3, 5, 1), (1, 1, 1, 1), (7, 2, 3, 9)]
 
@@ -184,7 +184,7 @@ def test_float32_gradients_are_the_float64_ones_to_rounding(rng, layer, size):
     assert all(relative_error(a, w) < 1e-5 for a, w in zip(gradients, wanted, strict=True))
 
 
-# ---- a sequence is its steps ----
+# ---- a sequence is its steps
 
 
 def test_rnn_equals_its_steps(rng):
@@ -221,7 +221,7 @@ def test_lstm_equals_its_steps(rng):
     assert all(relative_error(a, w) < 1e-13 for a, w in zip(gradients[1:], [dstate, *sums], strict=True))
 
 
-# ---- arrays of every kind ----
+# ---- arrays of every kind
 
 
 @each_layer
@@ -288,7 +288,7 @@ def test_no_time_steps_or_no_examples_give_empty_outputs_and_zero_weight_gradien
         assert not any(g.any() for g in gradients)
 
 
-# ---- caches ----
+# ---- caches
 
 
 @each_layer
@@ -323,7 +323,7 @@ def test_nothing_returned_shares_memory_with_the_inputs(rng, layer):
         assert not any(np.shares_memory(a, b) for b in [*inputs.values(), *douts])
 
 
-# ---- stable ----
+# ---- stable
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -344,7 +344,7 @@ def test_saturated_gates_are_exactly_0_and_1():
     np.testing.assert_array_equal(h, np.full((2, 1, H), np.tanh(-1.0)))
 
 
-# ---- published values ----
+# ---- published values
 
 
 def lin(a, b, *shape):
@@ -396,7 +396,7 @@ def test_temporal_softmax_loss_of_scores_near_zero_is_log_V_for_each_element_of_
     assert loss == pytest.approx(mask.sum() / N * math.log(V), rel=1e-3)
 
 
-# ---- word embedding ----
+# ---- word embedding
 
 
 def test_word_embedding_looks_rows_up():
@@ -438,7 +438,7 @@ def test_words_that_are_no_integers_are_refused(dtype):
         word_embedding_forward(np.zeros((2, 3), dtype), np.zeros((7, 4)))
 
 
-# ---- temporal softmax loss ----
+# ---- temporal softmax loss
 
 
 @pytest.mark.parametrize("N, T, V", [(1, 1, 1), (3, 4, 5), (1, 6, 2), (5, 1, 9)])
@@ -491,7 +491,7 @@ def test_temporal_softmax_loss_prints_only_when_verbose(capsys):
     assert "(2, 3, 5)" in capsys.readouterr().out
 
 
-# ---- errors ----
+# ---- errors
 
 
 @each_layer
@@ -552,7 +552,7 @@ def test_temporal_softmax_loss_names_a_wrong_shape(name, shape):
         temporal_softmax_loss(**{**arguments, name: np.zeros(shape, arguments[name].dtype)})
 
 
-# ---- the formulas of WRITEUP.md, computed as they stand there: number by number ----
+# ---- the formulas of WRITEUP.md, computed as they stand there: number by number
 
 
 def dot(u, v):
@@ -695,7 +695,7 @@ def test_the_formulas_of_4_4(rng):
             assert relative_error(one_gate(code, g), formula) < 1e-12, g
 
 
-# ---- the script ----
+# ---- the script
 
 
 def test_run_as_a_script_it_prints_a_table_of_errors():

@@ -625,10 +625,21 @@ def test_a_file_that_is_missing_is_named_and_not_taken_from_elsewhere(graded, ou
     report = graded(ours)
     assert report.points == (0, 18)
     assert "rnn_layers.py line 13: ModuleNotFoundError: No module named 'layers'" in report.remarks["rnn_forward"]
-    assert report.cells["fc_forward"] == report.cells["BLEU_score"] == {V: "not there"}
+    absent = ("fc_forward", "fc_backward", "BLEU_score")
+    assert [report.cells[name] for name in absent] == [{V: "not there"}] * 3
     (ours / "rnn_layers.py").unlink()
     with grade.Student(ours, 60) as student, pytest.raises(grade.Missing, match="^rnn_layers.py is not there$"):
         student.ask("load", "rnn_layers")
+
+
+def test_of_a_pair_that_is_not_there_the_backward_is_said_not_to_be_there_and_an_optional_one_counts_nowhere(
+    graded, tmp_path
+):
+    report = graded(write(tmp_path / "empty", {"rnn_layers.py": ""}))
+    assert report.remarks["rnn_backward"] == "rnn_layers.py has no function rnn_backward"
+    assert report.cells["fc_backward"] == {V: "not there"} and report.points == (0, 18)
+    beside = [set(grade.columns_of(line)) - set(grade.POINTS) for lines in grade.ASKED.values() for line in lines]
+    assert f"0 of {sum(map(len, beside))} checks of what it does not ask for" in report.out
 
 
 # ---- the command

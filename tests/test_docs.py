@@ -19,9 +19,9 @@ def quoting_tables():
 
 
 def numbers(value):
-    """Every number in a JSON value, those inside of text included."""
+    """Every number in a JSON value, those in texts included; curves, of which some number always fits, are not."""
     if isinstance(value, dict):
-        value = list(value.values())
+        value = [part for key, part in value.items() if key not in ("history", "step_loss")]
     if isinstance(value, list):
         return {number for part in value for number in numbers(part)}
     if isinstance(value, bool) or value is None:

@@ -150,6 +150,20 @@ def tiny_flags(request):
     return flags
 
 
+@contextlib.contextmanager
+def watched_run():
+    """Of a run of a script in the block: its figures by file, and a StringIO of what it prints."""
+    figures, save = {}, Run.figure
+
+    def note(run, figure, file, title, caption):
+        figures[file] = figure
+        save(run, figure, file, title, caption)
+
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out:
+        patch.setattr(Run, "figure", note)
+        yield figures, out
+
+
 @pytest.fixture(scope="session")
 def finished_runs(tiny_flags, tmp_path_factory):
     """The finished tiny run of a script, by its name, made once a session. Not to be changed.
@@ -162,14 +176,8 @@ def finished_runs(tiny_flags, tmp_path_factory):
     def finished(name):
         if name not in made:
             results, flags = tmp_path_factory.mktemp("finished"), tiny_flags(name)
-            figures, changes, save = {}, [], Run.figure
-
-            def note(run, figure, file, title, caption):
-                figures[file] = figure
-                save(run, figure, file, title, caption)
-
-            with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out:
-                patch.setattr(Run, "figure", note)
+            changes = []
+            with watched_run() as (figures, out), pytest.MonkeyPatch.context() as patch:
                 deadly.watch(lambda kind, path, _: changes.append((kind, path.name)), patch.setattr)
                 SCRIPTS[name].main([*flags, "--results", str(results)])
             made[name] = types.SimpleNamespace(

@@ -1,8 +1,6 @@
 """style_transfer.py: losses are their formulas, a step stays linear, a kill loses nothing, bad input is one line."""
 
-import contextlib
 import functools
-import io
 import itertools
 import re
 import shutil
@@ -18,10 +16,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import style_transfer as st
 from data import DataError, builtin, insects, styles, weights
 from data.builtin import paintings
-from data.results import Checkpoint, Run
+from data.results import Checkpoint
 from tests import runs
 from tests.conftest import random_state, snapshot
-from tests.runs import Table, check_refused, cut, noise, without_times, world_folder
+from tests.runs import Table, check_refused, cut, noise, watched_run, without_times, world_folder
 
 
 def tensor(*shape, seed=0):
@@ -537,15 +535,9 @@ def finished_run(finished_runs):
 @pytest.fixture(scope="session")
 def three(tiny_styles, tmp_path_factory):
     """A run of the handout's three: its results folder, its figures, what it printed. Not to be changed."""
-    folder, figures, save = tmp_path_factory.mktemp("three"), {}, Run.figure
-
-    def note(run, figure, file, title, caption):
-        figures[file] = figure
-        save(run, figure, file, title, caption)
-
+    folder = tmp_path_factory.mktemp("three")
     argv = ["--data", tiny_styles, "--size", 32, "--style-size", 32, "--steps", 10, "--results", folder]
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out:
-        patch.setattr(Run, "figure", note)
+    with watched_run() as (figures, out):
         st.main(list(map(str, argv)))
     return types.SimpleNamespace(results=folder, folder=folder / "style_transfer", figures=figures, out=out.getvalue())
 

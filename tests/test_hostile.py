@@ -201,11 +201,11 @@ def a_megabyte_of(**fields):
 
 def bzip2_in_zip(path):
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("a", bytes(50 * MB), zipfile.ZIP_BZIP2)
+        archive.writestr("a", bytes(8 * MB), zipfile.ZIP_BZIP2)
 
 
 def zip_in_zip(path):
-    make_zip(path, {"inner.zip": zip_bytes({"bomb": bytes(50 * MB)})})
+    make_zip(path, {"inner.zip": zip_bytes({"bomb": bytes(8 * MB)})})
 
 
 def sparse(path):
@@ -219,9 +219,9 @@ def sparse(path):
 
 
 BOMBS = {
-    "a .tar.gz": (lambda path: make_tar(path, {"a": bytes(50 * MB)}, "w:gz"), "unpacks to more than"),
-    "a .tar.bz2": (lambda path: make_tar(path, {"a": bytes(50 * MB)}, "w:bz2"), "unpacks to more than"),
-    "a .tar.xz": (lambda path: make_tar(path, {"a": bytes(50 * MB)}, "w:xz"), "unpacks to more than"),
+    "a .tar.gz": (lambda path: make_tar(path, {"a": bytes(8 * MB)}, "w:gz"), "unpacks to more than"),
+    "a .tar.bz2": (lambda path: make_tar(path, {"a": bytes(8 * MB)}, "w:bz2"), "unpacks to more than"),
+    "a .tar.xz": (lambda path: make_tar(path, {"a": bytes(8 * MB)}, "w:xz"), "unpacks to more than"),
     "a long name": (a_megabyte_of(type=tarfile.GNUTYPE_LONGNAME), "not a whole"),
     "a long heading": (a_megabyte_of(type=tarfile.XHDTYPE), "not a whole"),
     "a heading for all": (a_megabyte_of(type=tarfile.XGLTYPE), "not a whole"),
@@ -307,8 +307,8 @@ def test_a_caption_of_as_many_words_as_there_may_be_is_read(tmp_path):
 
 
 VECTORS = {
-    "a line of 100 MB": ("good 1 2\nbad " + "1 " * (50 * MB), "line 2"),
-    "a first line of 100 MB": ("bad " + "1 " * (50 * MB), "line 1"),
+    "a line of 8 MB": ("good 1 2\nbad " + "1 " * (4 * MB), "line 2"),
+    "a first line of 8 MB": ("bad " + "1 " * (4 * MB), "line 1"),
     "vectors of no number": ("1 0\ngood\n", "line 1: vectors of 0 numbers"),
     "vectors of a billion numbers": ("1 1000000000\ngood 1 2\n", "line 1: vectors of "),
     "a count of 10,000 digits": ("1 " + "9" * 10_000 + "\ngood 1 2\n", "line 1: vectors of "),
@@ -397,13 +397,13 @@ def test_features_that_are_not_whole_in_their_own_file_are_one_line(tmp_path, ca
 # ---- pictures
 
 
-def png_with(kind, head):
-    """A PNG of 32 pixels with a chunk of `head` and 256 MB of zeros, packed."""
+def png_with(kind, head, size=8):
+    """A function that writes a PNG of 32 pixels with a chunk of `head` and `size` MB of zeros, packed."""
 
     def put(path):
         Image.new("RGB", (32, 32)).save(path, "png")
         content, packed = path.read_bytes(), zlib.compressobj(9)
-        body = b"".join([head, *(packed.compress(bytes(MB)) for _ in range(256)), packed.flush()])
+        body = b"".join([head, *(packed.compress(bytes(MB)) for _ in range(size)), packed.flush()])
         path.write_bytes(content[:33] + chunk(kind, body) + content[33:])
 
     return put
@@ -737,7 +737,7 @@ HUNGRY = {  # what makes the file, and what reads it
     "a packed tensor of 1.5 GB": (lambda path: save_zip_bomb(path, 1500 * MB), "results.load_tensors(path, 'x')"),
     "a picture with see-through parts": (save_rgba, "insects.open_photo(path)"),
     "a picture of 32 bit": (save_grey, "insects.open_photo(path)"),
-    "a huge packed text in a picture": (png_with(b"zTXt", b"name\0\0"), "insects.open_photo(path)"),
+    "a huge packed text in a picture": (png_with(b"zTXt", b"name\0\0", 256), "insects.open_photo(path)"),
     "a vocabulary of 60 MB of empty lists": (save_long_vocabulary, "captions.read_coco(Path(path), 'pca')"),
     "features of two gigabytes on paper": (
         lambda path: (write_coco(path), H5_FILES["two gigabytes on paper"](path / H5, None)),

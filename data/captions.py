@@ -474,7 +474,7 @@ class StoredFeatures:
         order = np.argsort(rows)  # h5py reads rows in rising order
         with _h5(file) as content:
             found = content["features"][rows[order]] if len(rows) < 2000 else content["features"][:][rows[order]]
-        if not (np.abs(found) < LARGEST).all():  # NaN is not either
+        if not (np.abs(found) < np.float64(LARGEST)).all():  # NaN is not either; a float16 file knows no such number
             raise DataError(f"{file}: features hold NaN or infinity, or {LARGEST:g} or more; get the file again")
         features = np.empty(found.shape, np.float32)
         features[order] = found

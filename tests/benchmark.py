@@ -6,10 +6,9 @@ and both reported as medians:
 - `Worker` is a process of its own that times what it is asked and idles in between, so that two libraries' thread pools
   and memory allocators do not disturb each other.
 
-A benchmark is a generator of Rows, given `pairs`, the number of rounds, and `threads`; they are listed in BENCHMARKS.
+A benchmark is a generator of Rows, given `pairs`, the number of rounds; they are listed in BENCHMARKS.
 """
 
-import argparse
 import dataclasses
 import json
 import os
@@ -19,7 +18,6 @@ import subprocess
 import sys
 import time
 import tracemalloc
-from pathlib import Path
 
 
 @dataclasses.dataclass
@@ -60,6 +58,7 @@ HEAD = f"{'what':44} {'beside':38}{'ours':>9}{'theirs':>9}     ratio {'range':10
 
 
 def seconds(f):
+    """Seconds that one call of f takes."""
     start = time.perf_counter()
     f()
     return time.perf_counter() - start
@@ -83,12 +82,11 @@ class Worker:
     """A process of its own that serves one side of a comparison: `ask(name, ...)` calls SERVED[name](...) there.
 
     OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE are removed from its environment: they make numpy use another kernel than the
-    one made for this processor.
+    one made for this processor. It loads no library but those that it is asked for.
     """
 
-    def __init__(self, threads=None):
+    def __init__(self):
         environment = {k: v for k, v in os.environ.items() if k not in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")}
-        environment |= {f"{library}_NUM_THREADS": threads for library in ("OPENBLAS", "OMP", "MKL") if threads}
         command = [sys.executable, "-m", "tests.benchmark", "--serve"]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
@@ -107,12 +105,13 @@ class Worker:
 
 
 def serve():
+    """Answers questions, one JSON list a line, until there are no more."""
     for line in sys.stdin:
         name, *question = json.loads(line)
         print(json.dumps(SERVED[name](*question)), flush=True)
 
 
-# ---- layers: the numpy LSTM and RNN against torch.nn's, forward + backward with all gradients, float32 ----
+# ---- layers: the numpy LSTM and RNN against torch.nn's, forward + backward with all gradients, float32
 
 SHAPES = {(16, 100, 256, 512): 1.0, (30, 128, 256, 512): 1.0, (16, 25, 256, 512): 1.3, (20, 100, 100, 100): 1.3}
 GATES = {"LSTM": 4, "RNN": 1}
@@ -158,6 +157,7 @@ def plain_lstm(x, h0, Wx, Wh, b, dh):
 
 
 def plain_rnn(x, h0, Wx, Wh, b, dh):
+    """The same for the RNN."""
     import numpy as np
 
     h = [h0]
@@ -229,6 +229,7 @@ def torch_layer(cell, T, N, D, H):
 
 
 def plain_layer(cell, *shape):
+    """The plain formulation, as a function of no arguments."""
     plain, arrays = {"LSTM": plain_lstm, "RNN": plain_rnn}[cell], layer_input(cell, *shape)
     return lambda: plain(*arrays)
 
@@ -267,9 +268,9 @@ SERVED = {
 }
 
 
-def layers(pairs, threads=None):
+def layers(pairs):
     """float32 forward + backward of the numpy layers and of torch.nn's, all gradients, the input's included."""
-    with Worker(threads) as numpy, Worker(threads) as torch:
+    with Worker() as numpy, Worker() as torch:
         print("numpy's kernel {}, {} threads".format(*numpy.ask("kernel")))
         for cell in GATES:
             for shape, bar in SHAPES.items():
@@ -289,10 +290,10 @@ def layers(pairs, threads=None):
                 yield Row("  peak memory", "what it must keep", "MB", *numpy.ask("memory", cell, *shape), bar=1.3)
 
 
-# ---- transfer: what freezing saves, ResNet-18 at 224 pixels on the built-in photos, all of them, batches of 16 ----
+# ---- transfer: what freezing saves, ResNet-18 at 224 pixels on the built-in photos, all of them, batches of 16
 
 
-def transfer(pairs, threads):
+def transfer(pairs):
     """An epoch of `freeze` over an epoch of `finetune`, training and validation, photos read from the disk included."""
     import types
 
@@ -301,8 +302,6 @@ def transfer(pairs, threads):
     import transfer_learning
     from data import insects, weights
 
-    if threads:
-        torch.set_num_threads(int(threads))
     loaders = transfer_learning.make_loaders(insects.load("builtin", None, "results/cache"), (224, 256), 16)
 
     def epochs(scenario, count):
@@ -323,7 +322,7 @@ def transfer(pairs, threads):
         yield Row(what, "an epoch of finetune", "s", ours, finetune, bar=bar)
 
 
-# ---- captioning: a training step of the numpy model and of its PyTorch twin, and a beam search ----
+# ---- captioning: a training step of the numpy model and of its PyTorch twin, and a beam search
 
 CAPTIONING = {100: 1.0, 25: 1.2}  # captions a step: the bar
 STEPS, WORDS, FEATURES, HIDDEN = 16, 1004, 512, 512
@@ -367,10 +366,10 @@ def beam_search(photos):
 SERVED |= {"captioning": captioning_step, "beam": beam_search}
 
 
-def captioning(pairs, threads=None):
+def captioning(pairs):
     """A training step of the captioning LSTM by numpy and by PyTorch (its own LSTM kernel, fused Adam); beam search."""
     print(f"T = {STEPS}, V = {WORDS:,}, word vectors 256, H = {HIDDEN}, float32")
-    with Worker(threads) as numpy, Worker(threads) as torch:
+    with Worker() as numpy, Worker() as torch:
         for N, bar in CAPTIONING.items():
             rounds = [
                 (numpy.ask("captioning", "numpy", N, 3), torch.ask("captioning", "torch", N, 3)) for _ in range(pairs)
@@ -381,18 +380,16 @@ def captioning(pairs, threads=None):
         yield Row("beam 3, 1,000 photos, 30 words each", "a minute", "s", numpy.ask("beam", 1000), 60, bar=1)
 
 
-# ---- style: a step of style transfer beside the network alone, the handout's layers and sizes, built-in weights ----
+# ---- style: a step of style transfer beside the network alone, the handout's layers and sizes, built-in weights
 
 
-def style(pairs, threads):
+def style(pairs):
     """A step of style_transfer.py over a bare forward + backward of the same truncated network on the same image."""
     import torch
 
     import style_transfer
     from data import weights
 
-    if threads:
-        torch.set_num_threads(int(threads))
     setting = {key: value for key, value in style_transfer.PRESETS["starry_night"].items() if "_size" not in key}
     network = weights.load(style_transfer.ARCH, "builtin").network()
     last, taps = max(setting["style_layers"]), setting["style_layers"]
@@ -465,10 +462,10 @@ def style(pairs, threads):
     )
 
 
-# ---- sentiment: what sorting the sentences by length saves, an epoch of the LSTM on the built-in sentences ----
+# ---- sentiment: what sorting the sentences by length saves, an epoch of the LSTM on the built-in sentences
 
 
-def sentiment(pairs, threads):
+def sentiment(pairs):
     """A training epoch of sentiment.py's LSTM over one with unsorted batches, padded to the longest sentence of all."""
     import torch
     from tqdm import tqdm
@@ -476,8 +473,6 @@ def sentiment(pairs, threads):
     from data import results, reviews
     from sentiment import LSTM, RECIPES, Encoded, make_vocabulary, train_epoch
 
-    if threads:
-        torch.set_num_threads(int(threads))
     train = reviews.load("builtin", "results/cache").train
     vocabulary, recipe = make_vocabulary(train.sentences), RECIPES["lstm"]
     encoded = Encoded(train.sentences, vocabulary, train.labels)
@@ -501,7 +496,7 @@ def sentiment(pairs, threads):
     yield Row.of_rounds("an epoch, sorted by length", "unsorted, padded to the longest", "s", ours, plain)
 
 
-# ---- the command ----
+# ---- the command
 
 
 BENCHMARKS = {
@@ -522,31 +517,47 @@ def processor():
         return platform.processor() or platform.machine()
 
 
-def main():
-    parser = argparse.ArgumentParser(prog="python -m tests.benchmark", description=__doc__.splitlines()[0])
+def set_threads(count):
+    """So many threads for PyTorch in this process and for all libraries of the workers to come."""
+    import torch
+
+    torch.set_num_threads(count)
+    os.environ |= {f"{library}_NUM_THREADS": str(count) for library in ("OPENBLAS", "OMP", "MKL")}
+
+
+def main(argv=None):
+    """How fast and how big each part is, beside PyTorch or the plain formulation: a table of ratios."""
+    from data.files import write_json
+    from data.results import Parser, at_least
+
+    parser = Parser(prog="python -m tests.benchmark", description=main.__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which of: {', '.join(BENCHMARKS)} (default: all)")
-    parser.add_argument("--pairs", type=int, default=9, help="interleaved rounds (default: %(default)s)")
+    parser.add_argument("--pairs", type=at_least(1), default=9, metavar="K", help="interleaved rounds")
     parser.add_argument("--quick", action="store_true", help="three rounds only")
-    parser.add_argument("--threads", metavar="K", help="threads of the workers' libraries (default: each its own)")
+    parser.add_argument("--threads", type=at_least(1), metavar="K", help="threads of each library (default: its own)")
     parser.add_argument("--save", metavar="FILE", help="write the rows as JSON too")
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.serve:
-        return serve()
+    args = parser.parse_args(argv)
     if unknown := set(args.names) - set(BENCHMARKS):
         parser.error(f"no benchmark named {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
+    if args.threads:
+        set_threads(args.threads)
     machine = f"{processor()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     print(f"{machine}; medians of interleaved rounds; ratio: ours over theirs")
     found = {"machine": machine, "threads": args.threads}
     for name in args.names or BENCHMARKS:
         print(f"\n{name}: {BENCHMARKS[name].__doc__}")
         found[name] = []
-        for row in BENCHMARKS[name](3 if args.quick else args.pairs, args.threads):
+        for row in BENCHMARKS[name](3 if args.quick else args.pairs):
             print(row if found[name] else f"{HEAD}\n{row}", flush=True)
             found[name].append(dataclasses.asdict(row))
     if args.save:
-        Path(args.save).write_text(json.dumps(found, indent=1) + "\n")
+        write_json(args.save, found)
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:] == ["--serve"]:
+        serve()
+    else:
+        from data.results import run_main  # here, as it loads PyTorch, which a worker does not need
+
+        run_main(main, "nothing was written")

@@ -2,6 +2,9 @@
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import types
 import warnings
 from collections import namedtuple
@@ -20,7 +23,7 @@ pytest_plugins = ["tests.runs"]  # tiny runs of every script
 
 torch.set_num_threads(1)  # one thread a run: no fight for the cores, and no dependence on their number
 
-REPO = Path(__file__).parent.parent
+REPO = Path(__file__).resolve().parent.parent
 ARCH = "shufflenet_v2_x0_5"
 
 not_as_root = pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -43,6 +46,11 @@ def snapshot(folder):
     return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in paths}
 
 
+def contents(folder):
+    """Every file below `folder`: relative name to content."""
+    return {name: content for name, content in snapshot(folder).items() if content is not None}
+
+
 def random_state(arch, outputs=10, seed=0):
     """The state dict of `arch` with random weights and the batch-norm statistics of random blotches."""
     torch.manual_seed(seed)
@@ -61,6 +69,12 @@ def python_environment():
     return {**usual, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
+def run_python(*words):
+    """Python in a process of its own, in the repository, as the command line runs it; its output as text."""
+    argv = [sys.executable, *map(str, words)]
+    return subprocess.run(argv, cwd=REPO, env=python_environment(), capture_output=True, text=True, timeout=300)
+
+
 @pytest.fixture(scope="session")
 def hw2_data():
     """The folder with the real data sets."""
@@ -76,6 +90,12 @@ def no_downloaded_weights(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c_is_heard():
+    """Ctrl-C works in every test and its child processes: `run_main` leaves it ignored, a background job has it so."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ The changes are counted from 0; see `watch` for what is one.
 """
 
 import importlib
+import itertools
 import os
 import signal
 import sys
@@ -40,7 +41,7 @@ def watch(note, patch=setattr):
 def main():
     name, chosen, sent = sys.argv[1], int(sys.argv[2]), signal.Signals[sys.argv[3]]
     module = importlib.import_module(name)
-    count = iter(range(10**9))
+    count = itertools.count()
 
     def note(kind, path, content):
         if next(count) == chosen:

@@ -503,6 +503,15 @@ class Backward:
         self.name, self.axes = name, gradient_axes(name)
         self.about = dict(module=LAYERS[name].module, forward=f"{name}_forward", function=f"{name}_backward")
 
+    def look(self, student):
+        """Raises Missing where the function is not there."""
+        try:
+            student.ask("look", **self.about)
+        except Missing:
+            raise
+        except Broken:  # its file cannot be imported, as the forward's line says
+            pass
+
     def ask(self, student, inputs, douts):
         reply = student.ask("backward", **self.about, arguments=pack(inputs), douts=pack(douts), keep=len(self.axes))
         return reply, named(reply, self.axes)
@@ -780,6 +789,7 @@ def grade_line(line, student, broken):
     cells, remarks = dict.fromkeys(columns_of(line), "-"), []
     if line.needs in broken:
         broken.add(line.function)
+        line.checks.look(student)
         return cells, [f"not tried: it needs the cache of {line.needs}"]
     for column in cells:
         if column == "stable" and any(remark.startswith(POINTS) for remark in remarks):

@@ -51,24 +51,26 @@ def check_layer(forward, backward, seed=0, **inputs):
 
     forward(*inputs) returns one or more outputs and then the cache; backward(*douts, cache) returns a gradient for each
     input of floats, in order (inputs of integers, such as word indices, have none).
+    Raises ValueError where there are more or fewer gradients, or one has another shape than its input.
     """
     *outs, cache = forward(*inputs.values())
     rng = np.random.default_rng(seed)
     douts = [rng.standard_normal(out.shape) for out in outs]
     gradients = backward(*douts, cache)
-    gradients = iter(gradients if isinstance(gradients, tuple) else (gradients,))
+    gradients = gradients if isinstance(gradients, (tuple, list)) else [gradients]
+    floats = {name: value for name, value in inputs.items() if value.dtype.kind == "f"}
+    if len(gradients) != len(floats):
+        raise ValueError(f"backward gave {len(gradients)} gradients, expected {len(floats)}: of {', '.join(floats)}")
     errors = {}
-    for name, value in inputs.items():
-        if value.dtype.kind != "f":
-            continue
+    for (name, value), gradient in zip(floats.items(), gradients, strict=True):
+        if np.shape(gradient) != value.shape:
+            raise ValueError(f"the gradient of {name} has shape {np.shape(gradient)}, expected {value.shape}")
 
         def loss(changed, name=name):
             *outs, _ = forward(*{**inputs, name: changed}.values())
             return sum(np.sum(out * dout) for out, dout in zip(outs, douts, strict=True))
 
-        errors[name] = relative_error(next(gradients), numeric_gradient(loss, value))
-    if rest := len(list(gradients)):
-        raise ValueError(f"{rest} more gradients than inputs of floats")
+        errors[name] = relative_error(gradient, numeric_gradient(loss, value))
     return errors
 
 

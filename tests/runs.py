@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import io
 import json
+import pickle
 import resource
 import shutil
 import signal
@@ -19,10 +20,11 @@ import pytest
 import torch
 from PIL import Image
 
+from data import DataError
 from data.builtin import sentences
-from data.results import Run
+from data.results import Checkpoint, Run
 from tests import deadly
-from tests.conftest import ARCH, REPO, python_environment, random_state, snapshot
+from tests.conftest import ARCH, REPO, Bomb, python_environment, random_state, snapshot
 
 STYLE_ARCH = "squeezenet1_1"
 EPOCHS, PHOTOS, BEAM = 3, 6, 2  # of a captioning run
@@ -149,6 +151,20 @@ def tiny_flags(request):
     return flags
 
 
+@contextlib.contextmanager
+def watched_run():
+    """Of a run of a script in the block: its figures by file, and a StringIO of what it prints."""
+    figures, save = {}, Run.figure
+
+    def note(run, figure, file, title, caption):
+        figures[file] = figure
+        save(run, figure, file, title, caption)
+
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out:
+        patch.setattr(Run, "figure", note)
+        yield figures, out
+
+
 @pytest.fixture(scope="session")
 def finished_runs(tiny_flags, tmp_path_factory):
     """The finished tiny run of a script, by its name, made once a session. Not to be changed.
@@ -161,14 +177,8 @@ def finished_runs(tiny_flags, tmp_path_factory):
     def finished(name):
         if name not in made:
             results, flags = tmp_path_factory.mktemp("finished"), tiny_flags(name)
-            figures, changes, save = {}, [], Run.figure
-
-            def note(run, figure, file, title, caption):
-                figures[file] = figure
-                save(run, figure, file, title, caption)
-
-            with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out:
-                patch.setattr(Run, "figure", note)
+            changes = []
+            with watched_run() as (figures, out), pytest.MonkeyPatch.context() as patch:
                 deadly.watch(lambda kind, path, _: changes.append((kind, path.name)), patch.setattr)
                 SCRIPTS[name].main([*flags, "--results", str(results)])
             made[name] = types.SimpleNamespace(
@@ -194,6 +204,22 @@ def at_change(chosen, action):
         yield
 
 
+@contextlib.contextmanager
+def ctrl_c_at_save(count):
+    """While the block runs in this process, Ctrl-C comes when a checkpoint was written for the `count`-th time."""
+    save, left = Checkpoint.save, [count]
+
+    def save_and_stop(checkpoint, state):
+        save(checkpoint, state)
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoint, "save", save_and_stop)
+        yield
+
+
 def stopped_at(name, flags, results_folder, change, sent):
     """Runs a script in a process of its own that gets the signal `sent` at that change of a file."""
     argv = [sys.executable, "-m", "tests.deadly", SCRIPTS[name].module, str(change), sent.name]
@@ -209,6 +235,11 @@ def hear_ctrl_c():
 
 
 # ---- what is compared
+
+RESULTS_KEYS = {
+    "script", "data", "weights", "seed", "settings", "metrics", "seconds", "versions", "plots", "models", "texts",
+    "table",
+}  # fmt: skip
 
 
 def read(results_folder, name):
@@ -238,11 +269,13 @@ def without_times(value):
 
 
 def equal(first, second):
-    """Whether nested dicts and lists of tensors and plain values are the same, bit by bit."""
+    """Whether nested dicts and lists of tensors, arrays and plain values are the same, bit by bit."""
     if isinstance(first, dict):
         return first.keys() == second.keys() and all(equal(value, second[key]) for key, value in first.items())
     if isinstance(first, (list, tuple)):
         return len(first) == len(second) and all(map(equal, first, second))
+    if isinstance(first, np.ndarray):
+        return np.array_equal(first, second)
     return torch.equal(first, second) if isinstance(first, torch.Tensor) else first == second
 
 
@@ -266,11 +299,11 @@ def without_cache(folder):
     return {name: content for name, content in snapshot(folder).items() if "cache" not in Path(name).parts}
 
 
-def refused(done, named):
-    """Exit status 2 and exactly one printable line on stderr, which names `named`."""
+def refused(done, *named):
+    """Exit status 2 and exactly one printable line on stderr, which names all of `named`."""
     assert done.status == 2, done.out
     assert done.err.startswith("error: ") and done.err.endswith("\n") and done.err[:-1].isprintable(), done.err
-    assert str(named) in done.err, done.err
+    assert all(str(name) in done.err for name in named), done.err
     return True
 
 
@@ -279,6 +312,15 @@ def check_refused(command, main, argv, named, folder, look=snapshot):
     before = look(folder)
     assert refused(command(main, *argv), named)
     assert look(folder) == before  # no mark of a Bomb either: nothing in a file was run
+
+
+def check_one_error(call, *named):
+    """`call()` raises a DataError of one printable line, which names all of `named`. Returns the line."""
+    with pytest.raises(DataError) as error:
+        call()
+    message = str(error.value)
+    assert message.isprintable() and all(str(name) in message for name in named), message
+    return message
 
 
 # ---- spoilt input
@@ -295,6 +337,32 @@ def write(path, content):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
     return path
+
+
+def saved(content, **options):
+    """The bytes that torch.save makes of `content`."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer, **options)
+    return buffer.getvalue()
+
+
+def saved_by_numpy(save, content):
+    """The bytes that np.save or np.savez makes of `content`, an array of Python objects."""
+    buffer = io.BytesIO()
+    save(buffer, np.array(content, object))
+    return buffer.getvalue()
+
+
+CODE = {  # files that run code in careless hands: their bytes by the mark of a Bomb
+    "a pickle": lambda mark: pickle.dumps(Bomb(mark)),
+    "a pickle of an old protocol": lambda mark: pickle.dumps(Bomb(mark), protocol=0),
+    "an object saved by PyTorch": lambda mark: saved({"state": Bomb(mark)}),
+    "an object saved by an old PyTorch": lambda mark: saved(
+        {"state": Bomb(mark)}, _use_new_zipfile_serialization=False
+    ),
+    "an object saved by numpy": lambda mark: saved_by_numpy(np.save, [Bomb(mark)]),
+    "an object packed by numpy": lambda mark: saved_by_numpy(np.savez, [Bomb(mark)]),
+}
 
 
 class Table(dict):

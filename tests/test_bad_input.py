@@ -1,10 +1,6 @@
 """Every flag of every command, given wrongly: one line on stderr that says what is wrong, status 2, nothing written."""
 
-import io
-import pickle
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,8 +8,21 @@ import torch
 
 from data import download
 from data.results import Parser
-from tests.conftest import ARCH, REPO, Bomb, python_environment, snapshot
-from tests.runs import SCRIPTS, STYLE_ARCH, Table, check_refused, cut, noise, without_cache, words, world_folder, write
+from tests.conftest import ARCH, Bomb, run_python, snapshot
+from tests.runs import (
+    CODE,
+    SCRIPTS,
+    STYLE_ARCH,
+    Table,
+    check_refused,
+    cut,
+    noise,
+    saved,
+    without_cache,
+    words,
+    world_folder,
+    write,
+)  # fmt: skip
 from tests.test_insects import NO_PHOTOS
 
 COMMON = {"--data": "folder", "--results": "results", "--device": "device", "--resume": "switch", "--quick": "switch"}
@@ -188,12 +197,6 @@ note("data.download", "an empty name", "", named="empty")
 # what is given to load
 
 
-def saved(content):
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    return buffer.getvalue()
-
-
 def times(number, value):
     """Nested dicts and lists with every tensor of floats multiplied."""
     if isinstance(value, dict):
@@ -205,9 +208,8 @@ SPOILT = {  # of what a good file holds and the mark of a Bomb, the bytes of a b
     "an empty file": lambda good, mark: b"",
     "a text": lambda good, mark: b"no tensors\n",
     "a file cut short": lambda good, mark: saved(good)[: len(saved(good)) // 2],
-    "a pickle that runs code": lambda good, mark: pickle.dumps({**good, "more": Bomb(mark)}),
-    "a saved object that runs code": lambda good, mark: saved({**good, "more": Bomb(mark)}),
-    "a saved object that runs code alone": lambda good, mark: saved(Bomb(mark)),
+    **{f"{name}, which runs code": lambda good, mark, make=make: make(mark) for name, make in CODE.items()},
+    "a good file with an object that runs code": lambda good, mark: saved({**good, "more": Bomb(mark)}),
     "a list": lambda good, mark: saved([torch.ones(3)]),
     "an empty table": lambda good, mark: saved({}),
     "NaN": lambda good, mark: saved(times(float("nan"), good)),
@@ -321,9 +323,6 @@ def test_the_table_has_every_flag_of_the_parser_and_no_other(monkeypatch, name):
 @pytest.mark.parametrize("name", FLAGS)
 def test_the_command_line_itself_gives_the_one_line_and_status_2(tmp_path, name):
     given = ["-m", name, "nosuch"] if name == "data.download" else [f"{name}.py", "--data", tmp_path / "nosuch"]
-    done = subprocess.run(
-        [sys.executable, *given, *([] if name == "data.download" else ["--results", tmp_path / "results"])],
-        cwd=REPO, env=python_environment(), capture_output=True, text=True,
-    )  # fmt: skip
+    done = run_python(*given, *([] if name == "data.download" else ["--results", tmp_path / "results"]))
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert done.stderr.startswith("error: ") and "nosuch" in done.stderr and not list(Path(tmp_path).iterdir())

@@ -2,11 +2,11 @@
 
 import ast
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.conftest import REPO
+
 SCRIPTS = {"transfer_learning", "style_transfer", "image_captioning", "sentiment"}
 LAYERS = {  # module: all that it may import
     "layers": {"numpy"},
@@ -15,7 +15,7 @@ LAYERS = {  # module: all that it may import
     "bleu_utils": {"numpy"},
 }
 ASKED_FOR = {"numpy", "torch", "torchvision", "matplotlib", "PIL", "tqdm", "h5py"}  # in requirements.txt, not for tests
-FILES = [*sorted(ROOT.glob("*.py")), *sorted((ROOT / "data").rglob("*.py"))]
+FILES = [*sorted(REPO.glob("*.py")), *sorted((REPO / "data").rglob("*.py"))]
 
 
 def imports(path):
@@ -28,26 +28,24 @@ def imports(path):
 
 
 def test_the_top_level_has_the_scripts_and_the_layer_modules_and_no_other_python_file():
-    assert {path.stem for path in ROOT.glob("*.py")} == SCRIPTS | LAYERS.keys()
+    assert {path.stem for path in REPO.glob("*.py")} == SCRIPTS | LAYERS.keys()
 
 
 @pytest.mark.parametrize("module", LAYERS)
 def test_the_layer_modules_import_numpy_and_one_another_alone(module):
-    assert imports(ROOT / f"{module}.py") <= LAYERS[module]
+    assert imports(REPO / f"{module}.py") <= LAYERS[module]
 
 
 @pytest.mark.parametrize("script", sorted(SCRIPTS))
 def test_a_script_imports_no_other_script_and_nothing_of_the_tests(script):
-    assert not imports(ROOT / f"{script}.py") & {*SCRIPTS, "tests"}
+    assert not imports(REPO / f"{script}.py") & {*SCRIPTS, "tests"}
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in FILES if path.parent != ROOT], ids=lambda path: str(path.relative_to(ROOT))
-)
+@pytest.mark.parametrize("path", sorted((REPO / "data").rglob("*.py")), ids=lambda path: str(path.relative_to(REPO)))
 def test_data_imports_no_script_no_layer_and_nothing_of_the_tests(path):
     assert not imports(path) & {*SCRIPTS, *LAYERS, "tests"}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(REPO)))
 def test_nothing_is_imported_that_requirements_txt_does_not_ask_for(path):
     assert imports(path) <= {*ASKED_FOR, *SCRIPTS, *LAYERS, "data"}

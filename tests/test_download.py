@@ -3,30 +3,24 @@
 import dataclasses
 import hashlib
 import http.server
-import io
 import json
 import os
 import re
 import signal
-import stat
-import subprocess
-import sys
 import tarfile
 import threading
 import time
 import urllib.error
 import urllib.request
-import zipfile
-from pathlib import Path
 
 import pytest
 
 from data import DataError, download, files
 from data.download import Source
 from data.results import run_main
+from tests.conftest import contents, not_as_root, run_python
+from tests.test_files import link_in_zip, tar_bytes, zip_bytes
 
-REPO = Path(__file__).parent.parent
-REAL = os.environ.get("HW2_DATA")
 CONTENT = os.urandom(100_000)
 CUT = 40_000
 
@@ -131,18 +125,6 @@ def one_archive(server, archive, **fields):
     server.files["set.zip"] = archive
     fields = {"places": {"top": "set"}, "unpacked": 1 << 20, "holds": ("set/*.txt",), **fields}
     return {"set": (Source(server.url + "set.zip", len(archive), **fields),)}
-
-
-def zipped(members):
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return buffer.getvalue()
-
-
-def contents(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def failed(result, says):
@@ -384,8 +366,7 @@ def test_a_full_disk_is_one_line_and_what_came_is_gone_on_with_later(server, run
         "resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))\n"
         "run_main(lambda: download.main(['set', '--data', sys.argv[2]], table))"
     )
-    command = [sys.executable, "-c", code, server.url + "file.bin", str(tmp_path / "data")]
-    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
+    done = run_python("-c", code, server.url + "file.bin", tmp_path / "data")
     failed((done.returncode, done.stdout, done.stderr.splitlines()), "file.bin: File too large; make room")
     assert contents(tmp_path / "data").keys() == {"downloads/file.bin", "downloads/file.bin.json"}
     server.requests.clear()
@@ -396,7 +377,7 @@ def test_a_full_disk_is_one_line_and_what_came_is_gone_on_with_later(server, run
 def test_a_disk_full_while_unpacking_is_one_line_and_the_archive_is_kept_for_the_next_run(
     server, run, tmp_path, monkeypatch
 ):
-    table = one_archive(server, zipped({"top/a.txt": b"a" * 100_000}))
+    table = one_archive(server, zip_bytes({"top/a.txt": b"a" * 100_000}))
     unpack = files.unpack
 
     def full(*arguments):
@@ -439,7 +420,7 @@ def test_a_second_run_into_the_same_folder_says_so_and_stops(server, run, tmp_pa
     assert server.requests == []
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@not_as_root
 def test_a_folder_that_may_not_be_written_is_one_line(server, run, tmp_path):
     (tmp_path / "data").mkdir(mode=0o500)
     assert failed(run(one_file(server), "set"), "Permission denied") and server.requests == []
@@ -449,39 +430,23 @@ def test_a_folder_that_may_not_be_written_is_one_line(server, run, tmp_path):
 
 
 def test_an_archive_takes_its_place_and_only_what_belongs_to_the_set(server, run, tmp_path):
-    table = one_archive(server, zipped({"top/": b"", "top/a.txt": b"a", "top/b/c": b"c", "__MACOSX/junk": b"j"}))
+    table = one_archive(server, zip_bytes({"top/": b"", "top/a.txt": b"a", "top/b/c": b"c", "__MACOSX/junk": b"j"}))
     assert run(table, "set")[0] == 0
     assert contents(tmp_path / "data").keys() == {"set/a.txt", "set/b/c", "checksums.json"}
 
 
-def in_tar(**fields):
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        member = tarfile.TarInfo("top/a.txt")
-        for field, value in fields.items():
-            setattr(member, field, value)
-        archive.addfile(member)
-    return buffer.getvalue()
-
-
-def in_zip_a_link():
-    member = zipfile.ZipInfo("top/a.txt")
-    member.external_attr = (stat.S_IFLNK | 0o777) << 16
-    return zipped({member: "/etc/passwd"})
-
-
-WHOLE = zipped({"top/a.txt": os.urandom(50_000)})
+WHOLE = zip_bytes({"top/a.txt": os.urandom(50_000)})
 BAD_ARCHIVES = {
-    "../": (zipped({"top/a.txt": b"a", "../../evil": b"x"}), "outside of its folder"),
-    "absolute path": (zipped({"top/a.txt": b"a", "{outside}/evil": b"x"}), "outside of its folder"),
-    "symlink": (in_zip_a_link(), "is a link"),
-    "symlink in tar": (in_tar(type=tarfile.SYMTYPE, linkname="/etc/passwd"), "is a link"),
-    "device": (in_tar(type=tarfile.BLKTYPE, devmajor=8), "is a device"),
-    "bomb": (zipped({"top/a.txt": bytes(30 << 20)}), "unpacks to more than 1,048,576 bytes"),
+    "../": (zip_bytes({"top/a.txt": b"a", "../../evil": b"x"}), "outside of its folder"),
+    "absolute path": (zip_bytes({"top/a.txt": b"a", "{outside}/evil": b"x"}), "outside of its folder"),
+    "symlink": (zip_bytes({link_in_zip("top/a.txt"): "/etc/passwd"}), "is a link"),
+    "symlink in tar": (tar_bytes({"top/a.txt": dict(type=tarfile.SYMTYPE, linkname="/etc/passwd")}), "is a link"),
+    "device": (tar_bytes({"top/a.txt": dict(type=tarfile.BLKTYPE, devmajor=8)}), "is a device"),
+    "bomb": (zip_bytes({"top/a.txt": bytes(30 << 20)}), "unpacks to more than 1,048,576 bytes"),
     "cut": (WHOLE[:30_000], "not a whole"),
     "web page": (b"<html>this file has moved</html>", "not a whole"),
-    "other folder": (zipped({"bottom/a.txt": b"a"}), "does not hold top"),
-    "nothing in it": (zipped({"top/a.txt": b"", "top/b.png": b"b"}), r"does not give set/\*.txt"),
+    "other folder": (zip_bytes({"bottom/a.txt": b"a"}), "does not hold top"),
+    "nothing in it": (zip_bytes({"top/a.txt": b"", "top/b.png": b"b"}), r"does not give set/\*.txt"),
 }
 
 
@@ -489,7 +454,7 @@ BAD_ARCHIVES = {
 def test_a_bad_archive_is_one_line_and_nothing_is_installed_or_left(server, run, tmp_path, case):
     archive, says = BAD_ARCHIVES[case]
     if case == "absolute path":
-        archive = zipped({"top/a.txt": b"a", f"{tmp_path}/evil": b"x"})
+        archive = zip_bytes({"top/a.txt": b"a", f"{tmp_path}/evil": b"x"})
     assert failed(run(one_archive(server, archive), "set"), says + ".*removed, nothing was installed")
     assert os.listdir(tmp_path) == ["data"] and os.listdir(tmp_path / "data") == []
 
@@ -505,7 +470,7 @@ def test_an_archive_with_a_published_hash_is_checked_before_it_is_opened(server,
 
 
 def test_a_set_that_is_there_is_not_got_again_but_with_force(server, run, tmp_path):
-    table = one_archive(server, zipped({"top/a.txt": b"new"}))
+    table = one_archive(server, zip_bytes({"top/a.txt": b"new"}))
     files.write_bytes(tmp_path / "data" / "set" / "mine.txt", b"old")
     status, out, _ = run(table, "set")
     assert status == 0 and "is there already; --force gets it again" in out and server.requests == []
@@ -539,7 +504,7 @@ def test_of_several_files_only_the_missing_ones_are_got(server, run, tmp_path):
 
 def test_of_an_archive_of_several_files_those_that_are_there_stay(server, run, tmp_path):
     places = {"a": "set/a", "b": "set/b"}
-    table = one_archive(server, zipped({"a": b"alpha", "b": b"beta"}), places=places, holds=())
+    table = one_archive(server, zip_bytes({"a": b"alpha", "b": b"beta"}), places=places, holds=())
     files.write_bytes(tmp_path / "data" / "set" / "a", b"mine")
     assert run(table, "set")[0] == 0
     assert (tmp_path / "data" / "set" / "a").read_bytes() == b"mine"
@@ -557,7 +522,7 @@ def test_a_file_of_one_s_own_in_the_place_is_kept_and_named_and_force_replaces_i
 
 
 def test_an_empty_folder_in_the_place_is_filled_and_half_a_set_is_named(server, run, tmp_path):
-    table = one_archive(server, zipped({"top/a.txt": b"a"}))
+    table = one_archive(server, zip_bytes({"top/a.txt": b"a"}))
     (tmp_path / "data" / "set").mkdir(parents=True)
     assert run(table, "set")[0] == 0 and (tmp_path / "data" / "set" / "a.txt").read_bytes() == b"a"
     (tmp_path / "data" / "set" / "a.txt").rename(tmp_path / "data" / "set" / "a.png")
@@ -619,7 +584,7 @@ def test_all_sets_come_in_the_layout_that_the_scripts_read(server, run, tmp_path
         served = []
         for source in sources:
             members = PUBLISHED.get(source.name)
-            body = zipped(dict.fromkeys(members, b"content")) if members else source.name.encode()
+            body = zip_bytes(dict.fromkeys(members, b"content")) if members else source.name.encode()
             server.files[source.name] = body
             served.append(dataclasses.replace(source, url=server.url + source.name, size=len(body), sha256=""))
             places = filter(None, members.values()) if members else source.places.values()
@@ -690,10 +655,9 @@ def test_arch_gets_the_weights_of_that_architecture_and_not_the_default_ones(ser
     assert (tmp_path / "data" / "weights" / "file.bin").read_bytes() == CONTENT
 
 
-@pytest.mark.skipif(not REAL, reason="HW2_DATA names no folder with the real data")
 @pytest.mark.parametrize("name", ["sentences", "styles", "insects", "flickr8k"])
-def test_the_real_data_is_what_the_table_says(name):
+def test_the_real_data_is_what_the_table_says(hw2_data, name):
     for source in download.TABLE[name]:
-        assert download.missing(source, REAL) == [] and download.unmatched(source, REAL) == []
+        assert download.missing(source, hw2_data) == [] and download.unmatched(source, hw2_data) == []
         if len(source.sha256) == 64:
-            assert all(Path(REAL, place).stat().st_size == source.size for place in source.places.values())
+            assert all((hw2_data / place).stat().st_size == source.size for place in source.places.values())

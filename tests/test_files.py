@@ -5,49 +5,44 @@ import io
 import json
 import os
 import stat
-import subprocess
-import sys
 import tarfile
 import zipfile
-from pathlib import Path
 
 import pytest
 
 from data import DataError, files
-
-REPO = Path(__file__).parent.parent
-not_as_root = pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-
-
-def run_python(code, *arguments):
-    return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], cwd=REPO, capture_output=True, text=True)
-
-
-def contents(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+from tests.conftest import contents, not_as_root, run_python
 
 
 def make_zip(path, members):
-    """members: name, or ZipInfo, to content."""
+    """Writes a .zip to a path or an open file. members: name, or ZipInfo, to content."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():
             archive.writestr(name, content, zipfile.ZIP_DEFLATED)
     return path
 
 
-def make_tar(path, members, mode="w"):
-    """members: name to content, or to a dict of the TarInfo's fields."""
-    with tarfile.open(path, mode) as archive:
-        for name, content in members.items():
-            member = tarfile.TarInfo(name)
-            if isinstance(content, dict):
-                vars_of = content
-                content = b""
-                for field, value in vars_of.items():
-                    setattr(member, field, value)
+def make_tar(path, members, mode="w", **options):
+    """Writes a .tar. members: name to content, or to a dict of the TarInfo's fields and the content, if any."""
+    with tarfile.open(path, mode, **options) as archive:
+        for name, given in members.items():
+            fields = dict(given) if isinstance(given, dict) else {"content": given}
+            content, member = fields.pop("content", b""), tarfile.TarInfo(name)
+            for field, value in fields.items():
+                setattr(member, field, value)
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
     return path
+
+
+def zip_bytes(members):
+    return make_zip(io.BytesIO(), members).getvalue()
+
+
+def tar_bytes(members, mode="w", **options):
+    buffer = io.BytesIO()
+    make_tar(None, members, mode, fileobj=buffer, **options)
+    return buffer.getvalue()
 
 
 # ---- writing
@@ -74,7 +69,7 @@ def test_a_write_killed_before_the_rename_leaves_what_was_there(tmp_path, before
         "os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         "files.write_bytes(sys.argv[1], b'new' * 1000)"
     )
-    assert run_python(code, target).returncode == -9
+    assert run_python("-c", code, target).returncode == -9
     left = contents(tmp_path)
     assert left.pop("name", None) == before
     assert [name for name in left if not name.startswith(files.TEMPORARY)] == []
@@ -88,7 +83,7 @@ def test_a_write_to_a_full_disk_is_one_dataerror_and_leaves_the_old_file_and_no_
         "try: files.write_bytes(sys.argv[1], bytes(5000))\n"
         "except DataError as error: print(error)"
     )
-    done = run_python(code, tmp_path / "name")
+    done = run_python("-c", code, tmp_path / "name")
     assert done.stdout == f"{tmp_path / 'name'}: File too large\n" and done.stderr == ""
     assert contents(tmp_path) == {"name": b"old"}
 
@@ -138,7 +133,7 @@ def test_new_folder_that_is_killed_leaves_no_folder_of_that_name(tmp_path):
         "with files.new_folder(sys.argv[1]) as folder:\n"
         "    (folder / 'x').write_bytes(b'1'); os.kill(os.getpid(), signal.SIGKILL)"
     )
-    assert run_python(code, tmp_path / "set").returncode == -9
+    assert run_python("-c", code, tmp_path / "set").returncode == -9
     assert [name for name in os.listdir(tmp_path) if not name.startswith(files.TEMPORARY)] == []
 
 
@@ -149,7 +144,7 @@ def test_what_a_killed_process_left_unfinished_is_swept_away_and_what_a_living_o
         "with files.new_folder(sys.argv[1] + '/set') as folder:\n"
         "    files.write_bytes(sys.argv[1] + '/file', b'1')"
     )
-    assert run_python(code, tmp_path).returncode == -9
+    assert run_python("-c", code, tmp_path).returncode == -9
     assert len(list(tmp_path.glob(files.TEMPORARY + "*"))) == 2
     (tmp_path / "mine").touch()
     with files.new_folder(tmp_path / "other") as folder:
@@ -195,7 +190,7 @@ def test_a_folder_kept_alone_refuses_a_second_run_and_is_free_after_the_first_wa
         "import os, signal, sys; from data import files\n"
         "with files.alone(sys.argv[1], ''): os.kill(os.getpid(), signal.SIGKILL)"
     )
-    assert run_python(code, tmp_path).returncode == -9
+    assert run_python("-c", code, tmp_path).returncode == -9
     with files.alone(tmp_path, "wait"):
         assert os.listdir(tmp_path) == []
 
@@ -261,10 +256,11 @@ def test_unpack_counts_empty_files_too_so_that_a_million_of_them_are_refused(tmp
         files.unpack(archive, tmp_path / "out", 40 * files.BLOCK)
 
 
-def link_in_zip():
-    member = zipfile.ZipInfo("link")
+def link_in_zip(name):
+    """A member that is a symbolic link; its content is where to."""
+    member = zipfile.ZipInfo(name)
     member.external_attr = (stat.S_IFLNK | 0o777) << 16
-    return {member: b"/etc/passwd", "link/x": b"evil"}
+    return member
 
 
 HOSTILE = {  # a function of the archive's path and of a path outside, and what the error says
@@ -274,7 +270,10 @@ HOSTILE = {  # a function of the archive's path and of a path outside, and what 
     "zip: folder ../": (lambda path, out: make_zip(path, {"../evil/": b""}), "outside"),
     "zip: absolute": (lambda path, out: make_zip(path, {str(out): b"x"}), "outside"),
     "zip: drive": (lambda path, out: make_zip(path, {"C:/evil": b"x"}), "outside"),
-    "zip: symlink": (lambda path, out: make_zip(path, link_in_zip()), "is a link"),
+    "zip: symlink": (
+        lambda path, out: make_zip(path, {link_in_zip("link"): b"/etc/passwd", "link/x": b"evil"}),
+        "is a link",
+    ),
     "tar: ../": (lambda path, out: make_tar(path, {"../evil": b"x"}), "outside"),
     "tar: absolute": (lambda path, out: make_tar(path, {str(out): b"x"}), "outside"),
     "tar: symlink": (
@@ -307,26 +306,20 @@ def test_unpack_refuses_a_hostile_member_and_touches_nothing_outside(tmp_path, c
 
 def broken_archives():
     random = os.urandom(50_000)
-    whole_zip, whole_tar = io.BytesIO(), io.BytesIO()
-    make_zip(whole_zip, {"a": random})
-    with tarfile.open(fileobj=whole_tar, mode="w:gz") as archive:
-        member = tarfile.TarInfo("a")
-        member.size = len(random)
-        archive.addfile(member, io.BytesIO(random))
-    zip_bytes, tar_bytes = whole_zip.getvalue(), whole_tar.getvalue()
+    whole_zip, whole_tar = zip_bytes({"a": random}), tar_bytes({"a": random}, "w:gz")
 
     def flipped(content, at):
         return content[:at] + bytes([content[at] ^ 255]) + content[at + 1 :]
 
     return {
-        "cut zip": zip_bytes[:30_000],
-        "cut tar.gz": tar_bytes[:30_000],
-        "zip with another sum": flipped(zip_bytes, 25_000),
-        "zip that is no deflate": flipped(zip_bytes, 31),
-        "tar.gz with another sum": flipped(tar_bytes, -8),
+        "cut zip": whole_zip[:30_000],
+        "cut tar.gz": whole_tar[:30_000],
+        "zip with another sum": flipped(whole_zip, 25_000),
+        "zip that is no deflate": flipped(whole_zip, 31),
+        "tar.gz with another sum": flipped(whole_tar, -8),
         "web page": b"<html>404</html>" * 100,
         "empty": b"",
-        "member without a name": zip_bytes.replace(b"a", b"\0"),
+        "member without a name": whole_zip.replace(b"a", b"\0"),
     }
 
 
@@ -346,7 +339,7 @@ def test_unpack_onto_a_full_disk_blames_the_disk_and_not_the_archive(tmp_path):
         "try: files.unpack(sys.argv[1], sys.argv[2], 1 << 20)\n"
         "except DataError as error: print(type(error).__name__, error)"
     )
-    done = run_python(code, archive, tmp_path / "out")
+    done = run_python("-c", code, archive, tmp_path / "out")
     assert done.stdout == f"DataError {tmp_path / 'out' / 'a'}: File too large\n" and done.stderr == ""
 
 

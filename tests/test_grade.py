@@ -8,16 +8,14 @@ import subprocess
 import sys
 import textwrap
 from collections import namedtuple
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests import grade
-from tests.conftest import snapshot
+from tests.conftest import REPO, snapshot
 from tests.grade_worker import Other, pack, unpack
 
-ROOT = Path(__file__).resolve().parent.parent
 LINES = [line.function for lines in (*grade.ASKED.values(), grade.OPTIONAL) for line in lines]
 
 ASKED = {line.function for lines in grade.ASKED.values() for line in lines}
@@ -60,7 +58,7 @@ def ours(tmp_path):
     folder = tmp_path / "student"
     folder.mkdir()
     for module in grade.OURS:
-        shutil.copy(ROOT / f"{module}.py", folder)
+        shutil.copy(REPO / f"{module}.py", folder)
     return folder
 
 
@@ -80,7 +78,7 @@ def replace(file, function, *changes):
 
 
 def test_our_own_layers_get_full_marks_in_everything(graded):
-    report = graded(ROOT)
+    report = graded(REPO)
     assert failures(report) == {} and report.remarks == {}
     assert report.points == (18, 18) and "61 of 61 checks" in report.out
 
@@ -611,7 +609,7 @@ def test_what_a_student_writes_to_the_screen_or_beside_the_working_folder_is_los
 def test_the_students_folder_stands_first_on_the_path_and_ours_does_not_stand_there(student):
     first, *rest = [unpack(path) for path in ask(student, "harmless", "path")["results"]]
     assert first == str(student.folder)
-    assert not {str(ROOT), str(ROOT / "tests"), ""} & set(rest)
+    assert not {str(REPO), str(REPO / "tests"), ""} & set(rest)
 
 
 def test_a_file_that_cannot_be_imported_costs_its_own_functions_only(graded, ours):
@@ -627,10 +625,21 @@ def test_a_file_that_is_missing_is_named_and_not_taken_from_elsewhere(graded, ou
     report = graded(ours)
     assert report.points == (0, 18)
     assert "rnn_layers.py line 13: ModuleNotFoundError: No module named 'layers'" in report.remarks["rnn_forward"]
-    assert report.cells["fc_forward"] == report.cells["BLEU_score"] == {V: "not there"}
+    absent = ("fc_forward", "fc_backward", "BLEU_score")
+    assert [report.cells[name] for name in absent] == [{V: "not there"}] * 3
     (ours / "rnn_layers.py").unlink()
     with grade.Student(ours, 60) as student, pytest.raises(grade.Missing, match="^rnn_layers.py is not there$"):
         student.ask("load", "rnn_layers")
+
+
+def test_of_a_pair_that_is_not_there_the_backward_is_said_not_to_be_there_and_an_optional_one_counts_nowhere(
+    graded, tmp_path
+):
+    report = graded(write(tmp_path / "empty", {"rnn_layers.py": ""}))
+    assert report.remarks["rnn_backward"] == "rnn_layers.py has no function rnn_backward"
+    assert report.cells["fc_backward"] == {V: "not there"} and report.points == (0, 18)
+    beside = [set(grade.columns_of(line)) - set(grade.POINTS) for lines in grade.ASKED.values() for line in lines]
+    assert f"0 of {sum(map(len, beside))} checks of what it does not ask for" in report.out
 
 
 # ---- the command
@@ -663,13 +672,13 @@ def test_wrong_flags_are_one_line_and_exit_status_2(command, monkeypatch, tmp_pa
 def test_make_grade_without_a_submission_says_how():
     outer = {"MAKEFLAGS", "MAKELEVEL", "MFLAGS", "SUBMISSION"}  # of a `make test` that runs this
     environment = {name: value for name, value in os.environ.items() if name not in outer}
-    result = subprocess.run(["make", "grade"], cwd=ROOT, capture_output=True, text=True, timeout=60, env=environment)
+    result = subprocess.run(["make", "grade"], cwd=REPO, capture_output=True, text=True, timeout=60, env=environment)
     assert result.returncode == 2 and result.stdout == ""
     assert "make grade SUBMISSION=DIR" in result.stderr and result.stderr.count("\n") == 1
 
 
 def test_the_worker_needs_numpy_alone():
-    source = (ROOT / "tests" / "grade_worker.py").read_text(encoding="utf-8")
+    source = (REPO / "tests" / "grade_worker.py").read_text(encoding="utf-8")
     imported = {name.split(".")[0] for name in re.findall(r"^(?:import|from) ([\w.]+)", source, re.M)}
     assert imported <= {"numpy"} | set(sys.stdlib_module_names)
 

@@ -14,6 +14,7 @@ from data import DataError, insects
 from data.builtin import creatures
 from data.files import TEMPORARY
 from tests.conftest import snapshot
+from tests.runs import check_one_error
 
 CORNER = (200, 30, 60)
 
@@ -159,9 +160,37 @@ def spoil(path, how):
 @pytest.mark.parametrize("name", ["photo.jpg", "photo.png", "photo.tif", "photo.webp"])
 def test_a_bad_photo_is_one_dataerror_that_names_the_file(tmp_path, how, name):
     spoil(tmp_path / name, how)
-    with pytest.raises(DataError) as error:
-        insects.open_photo(tmp_path / name)
-    assert str(tmp_path / name) in str(error.value)
+    check_one_error(lambda: insects.open_photo(tmp_path / name), tmp_path / name)
+
+
+def test_a_broken_tiff_leaves_nothing_on_stderr_and_stderr_as_it_was(tmp_path, capfd):
+    path = tmp_path / "broken.tif"
+    corner_image().save(path, compression="tiff_lzw")
+    content = bytearray(path.read_bytes())
+    content[8] ^= 1
+    path.write_bytes(content)
+    with contextlib.suppress(DataError):
+        insects.open_photo(path)
+    os.write(2, b"later")
+    assert capfd.readouterr().err == "later"
+
+
+def test_a_picture_a_hundred_times_as_long_as_wide_is_still_a_photo(tmp_path):
+    Image.new("RGB", (100, 1)).save(tmp_path / "long.png")
+    assert insects.open_photo(tmp_path / "long.png").size == (100, 1)
+
+
+def test_wide_grey_levels_that_all_fit_in_8_bits_are_taken_as_they_are(tmp_path):
+    Image.fromarray(np.array([[0, 100], [200, 255]], np.uint16)).save(tmp_path / "grey.png")
+    pixels = np.asarray(insects.open_photo(tmp_path / "grey.png"))
+    assert pixels[..., 0].tolist() == [[0, 100], [200, 255]]
+
+
+@pytest.mark.parametrize("size", [(1, 5000), (5000, 1)])
+def test_a_picture_too_long_and_thin_to_be_a_photo_is_a_dataerror(tmp_path, size):
+    Image.new("RGB", size).save(tmp_path / "thin.png")
+    with pytest.raises(DataError, match="thin.png: .*too long and thin"):
+        insects.open_photo(tmp_path / "thin.png")
 
 
 # ---- a set of photos
@@ -237,6 +266,29 @@ def test_the_real_set_has_its_published_counts(hw2_data, tmp_path):
     assert (len(found.train), len(found.val), found.classes) == (243, 153, ["ants", "bees"])
 
 
+def test_a_class_of_one_split_alone_is_a_dataerror_that_names_it(photos):
+    shutil.copytree(photos / "train" / "bees", photos / "train" / "wasps")
+    with pytest.raises(DataError, match="'wasps' is not in both train and val"):
+        insects.load(None, photos, photos.parent)
+
+
+def test_hidden_folders_beside_the_classes_are_passed_over(photos):
+    for name in (".ipynb_checkpoints", "__MACOSX"):
+        (photos / "train" / name).mkdir()
+    assert insects.load(None, photos, photos).classes == ["ants", "bees"]
+
+
+def test_a_photo_replaced_by_another_of_the_same_size_changes_the_fingerprint(photos):
+    before = insects.load(None, photos, photos).fingerprint
+    path = next((photos / "train" / "ants").glob("*.png"))
+    with Image.open(path) as image:
+        size = image.size
+    Image.new("RGB", size, CORNER).save(path.with_suffix(".bmp"))
+    first = insects.load(None, photos, photos).fingerprint
+    Image.new("RGB", size, (0, 0, 255)).save(path.with_suffix(".bmp"))
+    assert len({before, first, insects.load(None, photos, photos).fingerprint}) == 3
+
+
 # ---- the built-in set
 
 
@@ -308,62 +360,3 @@ def test_a_drawing_is_decided_by_its_generator_alone(kind):
         np.asarray(creatures.draw_photo(kind, np.random.default_rng(seed), 32)) for seed in (1, 1, 2)
     )
     assert first.shape == (32, 32, 3) and (first == second).all() and (first != other).any()
-
-
-def test_a_class_of_one_split_alone_is_a_dataerror_that_names_it(photos):
-    shutil.copytree(photos / "train" / "bees", photos / "train" / "wasps")
-    with pytest.raises(DataError, match="'wasps' is not in both train and val"):
-        insects.load(None, photos, photos.parent)
-
-
-def test_hidden_folders_beside_the_classes_are_passed_over(photos):
-    for name in (".ipynb_checkpoints", "__MACOSX"):
-        (photos / "train" / name).mkdir()
-    assert insects.load(None, photos, photos).classes == ["ants", "bees"]
-
-
-def test_a_broken_tiff_leaves_nothing_on_stderr_and_stderr_as_it_was(tmp_path, capfd):
-    path = tmp_path / "broken.tif"
-    corner_image().save(path, compression="tiff_lzw")
-    content = bytearray(path.read_bytes())
-    content[8] ^= 1
-    path.write_bytes(content)
-    with contextlib.suppress(DataError):
-        insects.open_photo(path)
-    os.write(2, b"later")
-    assert capfd.readouterr().err == "later"
-
-
-def test_a_picture_a_hundred_times_as_long_as_wide_is_still_a_photo(tmp_path):
-    Image.new("RGB", (100, 1)).save(tmp_path / "long.png")
-    assert insects.open_photo(tmp_path / "long.png").size == (100, 1)
-
-
-def test_wide_grey_levels_that_all_fit_in_8_bits_are_taken_as_they_are(tmp_path):
-    Image.fromarray(np.array([[0, 100], [200, 255]], np.uint16)).save(tmp_path / "grey.png")
-    pixels = np.asarray(insects.open_photo(tmp_path / "grey.png"))
-    assert pixels[..., 0].tolist() == [[0, 100], [200, 255]]
-
-
-def test_an_eps_is_not_read_as_that_would_start_another_program(tmp_path):
-    corner_image().save(tmp_path / "photo.eps")
-    with pytest.raises(DataError, match="not a picture"):
-        insects.open_photo(tmp_path / "photo.eps")
-
-
-@pytest.mark.parametrize("size", [(1, 5000), (5000, 1)])
-def test_a_picture_too_long_and_thin_to_be_a_photo_is_a_dataerror(tmp_path, size):
-    Image.new("RGB", size).save(tmp_path / "thin.png")
-    with pytest.raises(DataError, match="thin.png: .*too long and thin"):
-        insects.open_photo(tmp_path / "thin.png")
-
-
-def test_a_photo_replaced_by_another_of_the_same_size_changes_the_fingerprint(photos):
-    before = insects.load(None, photos, photos).fingerprint
-    path = next((photos / "train" / "ants").glob("*.png"))
-    with Image.open(path) as image:
-        size = image.size
-    Image.new("RGB", size, CORNER).save(path.with_suffix(".bmp"))
-    first = insects.load(None, photos, photos).fingerprint
-    Image.new("RGB", size, (0, 0, 255)).save(path.with_suffix(".bmp"))
-    assert len({before, first, insects.load(None, photos, photos).fingerprint}) == 3

@@ -48,6 +48,12 @@ def last_line(err):
     return re.split(r"[\r\n]", err.strip())[-1].strip()
 
 
+def usually(chosen):
+    """One script that every call of pytest tries; `make test-all` tries the others too."""
+    marked = [pytest.param(name, marks=[] if name == chosen else pytest.mark.slow) for name in SCRIPTS]
+    return pytest.mark.parametrize("name", marked)
+
+
 # ---- killed, and resumed
 
 MOMENTS = 12
@@ -96,9 +102,7 @@ def test_no_change_of_a_file_comes_behind_the_last_of_these_moments(tiny_flags, 
 # ---- Ctrl-C
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[] if name == "sentiment" else pytest.mark.slow) for name in SCRIPTS]
-)
+@usually("sentiment")
 def test_ctrl_c_ends_a_process_in_one_line_with_status_130_and_the_run_can_be_resumed(
     tiny_flags, trained, finished_runs, tmp_path, name
 ):
@@ -363,7 +367,7 @@ def test_no_permission_for_the_results_is_one_line_and_status_2(trained, tmp_pat
     assert done.status == 2 and str(tmp_path / "results") in last_line(done.err)
 
 
-@every_script
+@usually("style_transfer")
 def test_a_results_folder_removed_behind_a_runs_first_result_ends_it_in_one_line_and_it_can_be_resumed(
     finished_runs, trained, tmp_path, name
 ):

@@ -11,6 +11,7 @@ from data import pretrain
 from data.results import Checkpoint, seed_all
 from data.weights import build, read
 from tests.conftest import ARCH, snapshot
+from tests.runs import ctrl_c_at_save
 
 
 def random_squeezenet():
@@ -119,17 +120,9 @@ def test_the_same_seed_gives_the_same_weights_and_predictions_twice(noise, taugh
     assert all(torch.equal(value, second[key]) for key, value in first.items())
 
 
-def test_a_training_that_stopped_after_an_epoch_goes_on_to_the_same_weights(noise, taught, tmp_path, monkeypatch):
-    save = Checkpoint.save
-
-    def stop(checkpoint, state):
-        save(checkpoint, state)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Checkpoint, "save", stop)
-        with pytest.raises(KeyboardInterrupt):
-            teach(ARCH, noise, tmp_path)
+def test_a_training_that_stopped_after_an_epoch_goes_on_to_the_same_weights(noise, taught, tmp_path):
+    with ctrl_c_at_save(1), pytest.raises(KeyboardInterrupt):
+        teach(ARCH, noise, tmp_path)
     assert not (tmp_path / f"{ARCH}.pth").exists()
     assert teach(ARCH, noise, tmp_path)["val_predictions"] == taught[0]["val_predictions"]
     first, second = (torch.load(out / f"{ARCH}.pth", weights_only=True) for out in (tmp_path, taught[1]))

@@ -4,8 +4,6 @@ import base64
 import io
 import os
 import re
-import subprocess
-import sys
 from collections import namedtuple
 from html.parser import HTMLParser
 
@@ -14,7 +12,7 @@ from PIL import Image
 
 from data import DataError, report
 from data.files import write_json
-from tests.conftest import REPO, python_environment
+from tests.conftest import REPO, not_as_root, run_python
 
 HTML = '<script>alert("1")</script>&amp;\'"><img src=x onerror=alert(1)>'
 FOLDERS = [part.folder for problem in report.PROBLEMS for part in problem.parts]
@@ -414,7 +412,7 @@ def test_a_page_that_cannot_be_written_is_one_line_that_names_it(everything, com
     assert not list(everything.glob(".unfinished-*"))
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+@not_as_root
 def test_a_folder_that_may_not_be_written_to_is_one_line(everything, command):
     everything.chmod(0o500)
     done = command(report.main, everything)
@@ -423,8 +421,7 @@ def test_a_folder_that_may_not_be_written_to_is_one_line(everything, command):
 
 
 def test_the_page_is_made_from_the_command_line(everything):
-    done = subprocess.run([sys.executable, "-m", "data.report", everything], cwd=REPO, capture_output=True, text=True,
-                          env=python_environment())  # fmt: skip
+    done = run_python("-m", "data.report", everything)
     assert (done.returncode, done.stderr) == (0, "") and (everything / "report.html").is_file()
 
 

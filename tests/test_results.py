@@ -14,22 +14,8 @@ import torch
 from PIL import Image
 
 from data import DataError, files, plot, results
-from tests.conftest import REPO, python_environment, snapshot
-
-KEYS = {
-    "script",
-    "data",
-    "weights",
-    "seed",
-    "settings",
-    "metrics",
-    "seconds",
-    "versions",
-    "plots",
-    "models",
-    "texts",
-    "table",
-}
+from tests.conftest import REPO, python_environment, run_python, snapshot
+from tests.runs import RESULTS_KEYS, check_one_error
 
 
 def make_args(folder, **flags):
@@ -62,9 +48,7 @@ def parse(*argv):
 @pytest.mark.parametrize("argv", [["--seed", "-1"], ["--seed", 2**31], ["--seed", "x"], ["--seed", "1.5"], ["--seed"],
                                   ["--device", "tpu"], ["--res", "x"], ["--nosuch"], ["word"]], ids=str)  # fmt: skip
 def test_a_wrong_flag_is_a_dataerror_that_names_the_flag_and_the_help(argv):
-    with pytest.raises(DataError) as error:
-        parse(*argv)
-    assert str(argv[0]) in str(error.value) and "script.py --help" in str(error.value)
+    check_one_error(lambda: parse(*argv), argv[0], "script.py --help")
 
 
 def ask(*argv):
@@ -163,19 +147,14 @@ def test_a_checkpoint_that_is_not_there_is_none(tmp_path):
 )
 def test_a_checkpoint_of_other_settings_is_refused_with_the_name_of_the_setting_and_both_values(tmp_path, key, value):
     results.Checkpoint(tmp_path / "c.pt", IDENTITY).save({})
-    with pytest.raises(DataError) as error:
-        results.Checkpoint(tmp_path / "c.pt", {**IDENTITY, key: value}).load()
-    assert all(
-        str(part) in str(error.value) for part in (tmp_path / "c.pt", f"{key} = {IDENTITY.get(key)}", value, "--resume")
-    )
+    other = results.Checkpoint(tmp_path / "c.pt", {**IDENTITY, key: value})
+    check_one_error(other.load, tmp_path / "c.pt", f"{key} = {IDENTITY.get(key)}", value, "--resume")
 
 
 @pytest.mark.parametrize("value", ["a\nb", torch.ones(3, 3), "\x1b[2J"], ids=["line", "tensor", "escape"])
 def test_a_checkpoint_of_an_odd_setting_is_refused_in_one_printable_line(tmp_path, value):
     torch.save({"identity": {**IDENTITY, "epochs": value}, "state": {}}, tmp_path / "c.pt")
-    with pytest.raises(DataError, match="epochs = ") as error:
-        results.Checkpoint(tmp_path / "c.pt", IDENTITY).load()
-    assert str(error.value).isprintable()
+    check_one_error(results.Checkpoint(tmp_path / "c.pt", IDENTITY).load, "epochs = ")
 
 
 @pytest.mark.parametrize("spoil", [lambda b: b[:-50], lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"text"])
@@ -214,7 +193,7 @@ def test_results_json_has_the_promised_keys_and_what_the_run_was_given(tmp_path)
     with make_run(tmp_path, seed=5) as run:
         finish(run)
     saved = json.loads((tmp_path / "script" / "results.json").read_text())
-    assert saved.keys() == KEYS
+    assert saved.keys() == RESULTS_KEYS
     assert (saved["script"], saved["data"], saved["weights"], saved["seed"]) == (
         "script",
         "some data",
@@ -384,14 +363,6 @@ def test_tensors_of_an_odd_kind_are_a_dataerror(tmp_path, content):
         results.load_tensors(tmp_path / "odd.pth", "a weights file")
 
 
-def test_a_list_that_holds_itself_is_a_dataerror(tmp_path):
-    endless = []
-    endless.append(endless)
-    torch.save({"state": endless}, tmp_path / "odd.pth")
-    with pytest.raises(DataError, match="odd.pth: "):
-        results.load_tensors(tmp_path / "odd.pth", "a weights file")
-
-
 @pytest.mark.parametrize(
     "text, line",
     [("a\nb", "a\\nb"), ("\x1b[2J", "\\x1b[2J"), ("\udce9", "\\udce9"), ("蟻 $x$", "蟻 $x$"), ("x" * 9, "xxxx ...")],
@@ -470,13 +441,6 @@ def test_a_figure_is_a_png_of_its_inches_at_150_dots_and_has_something_on_it(tmp
         assert (image.format, image.size) == ("PNG", (600, 300)) and len(image.convert("L").getcolors()) > 2
 
 
-def test_dollar_signs_in_a_title_are_text_and_not_mathematics(tmp_path):
-    figure = plot.new_figure(4, 2)
-    figure.suptitle("5$ and $ 6_^{")
-    plot.save_figure(figure, tmp_path / "plot.png")
-    assert (tmp_path / "plot.png").stat().st_size > 1000
-
-
 # ---- python -m data.results
 
 
@@ -508,8 +472,7 @@ def test_the_overview_of_a_folder_without_results_is_a_dataerror_that_names_it(t
 
 
 def test_the_overview_runs_from_the_command_line_and_fails_in_one_line(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "data.results", tmp_path / "none"], cwd=REPO, capture_output=True,
-                          text=True, env=python_environment())  # fmt: skip
+    done = run_python("-m", "data.results", tmp_path / "none")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert done.stderr.startswith("error: ") and str(tmp_path / "none") in done.stderr
 
@@ -571,28 +534,24 @@ def test_pytorch_s_own_words_for_no_memory_are_understood(capsys):
     assert end_of(lambda: torch.empty(2**50), capsys)[0] == 2
 
 
-# Whoever runs the tests in the background has it ignored, and a child process inherits that.
-HEARS_CTRL_C = "import os, signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-
-
 def test_ctrl_c_before_the_program_has_begun_is_one_line_and_status_130():
     code = (
-        f"{HEARS_CTRL_C}; from data import catch_ctrl_c; catch_ctrl_c()\n"
+        "import os, signal; from data import catch_ctrl_c; catch_ctrl_c()\n"
         "os.kill(os.getpid(), signal.SIGINT); import time; time.sleep(9)"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, env=python_environment(), capture_output=True)
-    assert (done.returncode, done.stderr) == (130, b"stopped before anything was begun\n")
+    done = run_python("-c", code)
+    assert (done.returncode, done.stderr) == (130, "stopped before anything was begun\n")
 
 
 def test_ctrl_c_after_the_program_has_begun_is_run_main_s_to_answer_and_pressed_twice_too():
     code = (
-        f"{HEARS_CTRL_C}; from data import catch_ctrl_c; catch_ctrl_c(); from data import results\n"
+        "import os, signal; from data import catch_ctrl_c; catch_ctrl_c(); from data import results\n"
         "def press(*_): os.kill(os.getpid(), signal.SIGINT)\n"
         "results._last_words = lambda *words, say=results._last_words: press() or say(*words)\n"
         "results.run_main(press)"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, env=python_environment(), capture_output=True)
-    assert done.returncode == 130 and done.stderr.startswith(b"stopped; ") and done.stderr.count(b"\n") == 1
+    done = run_python("-c", code)
+    assert done.returncode == 130 and done.stderr.startswith("stopped; ") and done.stderr.count("\n") == 1
 
 
 def test_a_program_in_the_background_goes_on_not_to_hear_ctrl_c():
@@ -600,8 +559,8 @@ def test_a_program_in_the_background_goes_on_not_to_hear_ctrl_c():
         "import os, signal; from data import catch_ctrl_c; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
         "catch_ctrl_c(); os.kill(os.getpid(), signal.SIGINT); print('on')"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, env=python_environment(), capture_output=True)
-    assert (done.returncode, done.stdout) == (0, b"on\n")
+    done = run_python("-c", code)
+    assert (done.returncode, done.stdout) == (0, "on\n")
 
 
 def test_a_bug_keeps_its_traceback():

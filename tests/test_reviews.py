@@ -6,6 +6,7 @@ import pytest
 
 from data import DataError, reviews
 from data.builtin import sentences
+from tests.runs import check_one_error
 
 GOOD = "1 the soup was great .\n0 it was n't .\n"
 
@@ -79,9 +80,7 @@ BROKEN = {
 def test_a_broken_file_is_named_with_its_line(folder, case):
     name, content, said = BROKEN[case]
     (folder / f"{name}.txt").write_bytes(content)
-    with pytest.raises(DataError) as error:
-        reviews.load(folder, None)
-    assert f"{folder / name}.txt" in str(error.value) and said in str(error.value)
+    check_one_error(lambda: reviews.load(folder, None), f"{folder / name}.txt", said)
 
 
 @pytest.mark.parametrize("name", reviews.SPLITS)

@@ -6,23 +6,9 @@ import pytest
 from PIL import Image
 
 from tests.conftest import ARCH
-from tests.runs import SCRIPTS, STYLE_ARCH, check_equal_runs, read, strings
+from tests.runs import RESULTS_KEYS, SCRIPTS, STYLE_ARCH, check_equal_runs, read, strings
 from tests.test_bad_input import FLAGS
 
-KEYS = {
-    "script",
-    "data",
-    "weights",
-    "seed",
-    "settings",
-    "metrics",
-    "seconds",
-    "versions",
-    "plots",
-    "models",
-    "texts",
-    "table",
-}
 SHOWN = {  # what the title of every figure says: the data and the weights
     "transfer_learning": ("garden", ARCH),
     "style_transfer": ("cat.jpg in the style of quilt.png", STYLE_ARCH),
@@ -45,7 +31,7 @@ def run(finished_runs, name):
 
 def test_results_json_has_the_promised_keys_the_scripts_name_and_no_absolute_path(run, name):
     saved = read(run.results, name)
-    assert saved.keys() == KEYS and saved["script"] == name and "total" in saved["seconds"]
+    assert saved.keys() == RESULTS_KEYS and saved["script"] == name and "total" in saved["seconds"]
     assert saved["versions"].keys() >= {"python", "torch", "machine"}
     assert not [text for text in strings(saved) if re.search(r"(^|[\s('\"])/\w", text)]
 

@@ -20,7 +20,7 @@ from data import DataError, insects, plot, results, weights
 from data.results import Checkpoint
 from tests import runs
 from tests.conftest import ARCH, random_state, snapshot
-from tests.runs import Table, check_refused, cut, largest_file, world_folder, write
+from tests.runs import Table, check_refused, cut, equal, largest_file, without_times, world_folder, write
 
 # ---- train_model, on toy tensors
 
@@ -44,14 +44,6 @@ def toy_train(model, loaders, epochs=4, lr=0.1, **options):
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     return tl.train_model(model, loaders, nn.CrossEntropyLoss(), optimizer, scheduler, epochs, **options)
-
-
-def without_seconds(history):
-    return {key: values for key, values in history.items() if key != "seconds"}
-
-
-def same_state(first, second):
-    return first.keys() == second.keys() and all(torch.equal(value, second[key]) for key, value in first.items())
 
 
 def test_train_model_teaches_a_plain_linear_layer_with_any_optimizer_and_no_scheduler():
@@ -167,7 +159,7 @@ def test_the_same_seed_gives_the_same_history_and_weights_whatever_was_drawn_bef
     first, history = toy_train(toy_model(), toy_loaders(), seed=5)
     torch.rand(100)
     second, again = toy_train(toy_model(), toy_loaders(), seed=5)
-    assert without_seconds(history) == without_seconds(again) and same_state(first.state_dict(), second.state_dict())
+    assert without_times(history) == without_times(again) and equal(first.state_dict(), second.state_dict())
 
 
 def test_another_seed_gives_another_history():
@@ -206,8 +198,8 @@ def test_resumed_from_a_checkpoint_weights_and_history_are_bit_equal_to_an_undis
     with pytest.raises(Interrupted):
         toy_train(toy_model(), {**loaders, split: BreaksOff(loaders[split], epoch)}, checkpoint=checkpoint)
     resumed, resumed_history = toy_train(toy_model(), loaders, checkpoint=checkpoint)
-    assert without_seconds(resumed_history) == without_seconds(history)
-    assert same_state(resumed.state_dict(), undisturbed.state_dict())
+    assert without_times(resumed_history) == without_times(history)
+    assert equal(resumed.state_dict(), undisturbed.state_dict())
 
 
 def test_resuming_keeps_the_best_weights_from_before_the_checkpoint(tmp_path):
@@ -221,7 +213,7 @@ def test_resuming_keeps_the_best_weights_from_before_the_checkpoint(tmp_path):
     saved["history"]["val_accuracy"] = [1.5]  # better than any epoch to come
     checkpoint.save(saved)
     tl.train_model(model, loaders, nn.CrossEntropyLoss(), optimizer, None, 3, checkpoint=checkpoint)
-    assert same_state(model.state_dict(), other.state_dict())
+    assert equal(model.state_dict(), other.state_dict())
 
 
 def test_a_finished_training_is_not_trained_again(tmp_path):
@@ -229,7 +221,7 @@ def test_a_finished_training_is_not_trained_again(tmp_path):
     first, history = toy_train(toy_model(), loaders, checkpoint=checkpoint)
     never = {name: BreaksOff(loader, 1) for name, loader in loaders.items()}
     again, same_history = toy_train(toy_model(), never, checkpoint=checkpoint)
-    assert history == same_history and same_state(first.state_dict(), again.state_dict())
+    assert history == same_history and equal(first.state_dict(), again.state_dict())
 
 
 # ---- the scenarios
@@ -380,8 +372,8 @@ def test_a_scenario_resumed_from_its_checkpoint_gives_a_bit_equal_network(loader
     with pytest.raises(Interrupted):
         run({**loaders, "train": BreaksOff(loaders["train"], 2)}, checkpoint)
     resumed, resumed_history = run(loaders, checkpoint)
-    assert without_seconds(resumed_history) == without_seconds(history)
-    assert same_state(resumed.state_dict(), undisturbed.state_dict())
+    assert without_times(resumed_history) == without_times(history)
+    assert equal(resumed.state_dict(), undisturbed.state_dict())
 
 
 # ---- replacing the last layer

@@ -18,7 +18,6 @@ if __name__ == "__main__":
 import argparse
 import contextlib
 import dataclasses
-import difflib
 import http
 import http.client
 import os
@@ -172,10 +171,9 @@ def weight_source(arch):
     """
     import torchvision  # takes seconds, so only here
 
-    known = torchvision.models.list_models(module=torchvision.models)
-    if arch not in known:
-        near = difflib.get_close_matches(arch, known, n=3) or ["resnet18", "vgg16"]
-        raise DataError(f"--arch {arch}: torchvision has no classifier of this name; there is {', '.join(near)}")
+    from data.weights import check_arch
+
+    check_arch(arch)
     choices = torchvision.models.get_model_weights(arch)
     weights = choices.__members__.get("IMAGENET1K_V1", choices.DEFAULT)
     address, _, name = weights.url.rpartition("/")

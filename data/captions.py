@@ -532,7 +532,7 @@ def _vocabulary(file):
         words = files.read_json(file)["idx_to_word"]
         if not isinstance(words, list) or not all(map(is_word, words)):
             raise ValueError
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except files.BAD_JSON:
         raise DataError(f"{file}: holds no list 'idx_to_word' of words; get the file again") from None
     if words[:4] != list(SPECIAL) or len(set(words)) != len(words):
         raise DataError(f"{file}: should begin with {', '.join(SPECIAL)} and name each word once; get the file again")

@@ -395,7 +395,7 @@ def _notes(path, source):
         notes = files.read_json(_notes_path(path))
         known = path.is_file() and notes["url"] == source.url and notes.keys() == {"url", "validator", "total"}
         return notes if known and isinstance(notes["validator"], str) else {}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except files.BAD_JSON:
         return {}
 
 
@@ -454,7 +454,7 @@ def _record(root):
         return record
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, AttributeError, RecursionError):
+    except files.BAD_JSON:
         raise DataError(f"{path}: should hold {{address: hash}} as JSON; remove it and run the command again") from None
 
 

@@ -36,6 +36,8 @@ UNREADABLE = (  # what zipfile and tarfile raise on a broken archive, an encrypt
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError),
     *(NotImplementedError, RuntimeError, ValueError, OverflowError, IndexError),
 )
+# What `read_json` raises, and what taking a file that is not ours apart does.
+BAD_JSON = (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError)
 
 
 class ArchiveError(DataError):

@@ -15,7 +15,6 @@ if __name__ == "__main__":
 
     catch_ctrl_c()
 
-import argparse
 import contextlib
 import dataclasses
 import http
@@ -527,9 +526,8 @@ def get(name, sources, root, force=False):
 
 def _tidy(downloads):
     """Removes what a killed run left in `downloads` that no later one can use, and the folder where nothing is left."""
+    files.sweep(downloads)
     with files.user_errors(downloads):
-        for path in downloads.glob(files.TEMPORARY + "*"):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
         for path in downloads.glob("*.json"):
             if not path.with_suffix("").exists():
                 path.unlink()
@@ -540,21 +538,20 @@ def _tidy(downloads):
 def main(argv=None, table=TABLE):
     """The command line; see the top of this file."""
     parser = Parser(prog="python -m data.download", description="Gets the real data sets and pre-trained weights.")
-    suppress = argparse.SUPPRESS  # an empty list is no default worth showing
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", default=suppress, help=f"{' '.join(table)}, or all; none: lists them"
+        "names", nargs="*", metavar="NAME", default=[], help=f"{' '.join(table)}, or all; none: lists them"
     )
     parser.add_argument("--data", metavar="DIR", default=HOME, help="the folder that they go to")
     parser.add_argument(
-        "--arch", nargs="+", metavar="NAME", default=suppress, help="weights of these torchvision classifiers"
+        "--arch", nargs="+", metavar="NAME", default=[], help="weights of these torchvision classifiers"
     )
     parser.add_argument("--force", action="store_true", help="get again, and replace, what is there")
-    args = parser.parse_args(argv, argparse.Namespace(names=[], arch=[]))
+    args = parser.parse_args(argv)
     if unknown := [name for name in args.names if name not in (*table, "all")]:
         raise DataError(f"{unknown[0]}: no such data set; there is {', '.join(table)}, all")
     root = Path(args.data)
     with files.user_errors(root):
-        if str(args.data) in ("", "builtin") or (root.exists() and not root.is_dir()):
+        if args.data == "builtin" or (root.exists() and not root.is_dir()):
             raise DataError(f"--data {args.data}: give the folder that the files shall go to")
     if args.arch:
         table = {**table, "weights": tuple(weight_source(arch) for arch in args.arch)}

@@ -171,7 +171,8 @@ def train(sentences, words, size=SIZE, epochs=20, lr=0.05, batch_size=4096, seed
 def trained(sentences, cache, seed=0):
     """The text file in `cache` of the vectors that `train` gives for the words seen twice or more in `sentences`.
 
-    Where no word comes twice, it has them all. It is written on the first call for these sentences (and this seed) and found again later.
+    Where no word comes twice, it has them all. It is written on the first call for these sentences (and this seed) and
+    found again later.
     """
     name = files.fingerprint(sentences, seed, SIZE, WINDOW, X_MAX, ALPHA, Path(__file__).read_text(encoding="utf-8"))
     path = Path(cache) / f"glove-{name}.txt"

@@ -42,7 +42,8 @@ class Help(argparse.ArgumentDefaultsHelpFormatter):
     """Shows every default that says something."""
 
     def _get_help_string(self, action):
-        return action.help if action.default is None or action.default is False else super()._get_help_string(action)
+        silent = action.default is None or action.default is False or action.default == []
+        return action.help if silent else super()._get_help_string(action)
 
 
 class Parser(argparse.ArgumentParser):

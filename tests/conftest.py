@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import types
 import warnings
 from collections import namedtuple
@@ -76,6 +77,14 @@ def no_downloaded_weights(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c_as_before():
+    """After a test Ctrl-C does what it did before: `run_main` ends with it switched off, as its process ends too."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ def test_a_script_imports_no_other_script_and_nothing_of_the_tests(script):
     assert not imports(ROOT / f"{script}.py") & {*SCRIPTS, "tests"}
 
 
-@pytest.mark.parametrize("path", (ROOT / "data").rglob("*.py"), ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", sorted((ROOT / "data").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
 def test_data_imports_no_script_no_layer_and_nothing_of_the_tests(path):
     assert not imports(path) & {*SCRIPTS, *LAYERS, "tests"}
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from data import DataError, weights
 from data.files import fingerprint, sha256, write_bytes
-from data.insects import open_photo
+from data.photos import open_photo
 from data.results import shown
 
 SHARD = 500  # photos whose features make one file of the cache: a stopped run does not lose them

@@ -35,17 +35,7 @@ def open_photo(path):
                 with _silenced() if image.format == "TIFF" else contextlib.nullcontext():
                     image.load()
                 ImageOps.exif_transpose(image, in_place=True)
-                upright = image
-                if upright.mode.startswith("I"):  # 16 bit grey; Pillow would cut it off at 255
-                    levels = np.asarray(upright, np.float64)
-                    white = 255 if levels.max() <= 255 else max(65535, levels.max())
-                    np.clip(levels, 0, None, out=levels)
-                    levels *= 255 / white
-                    upright = Image.fromarray(levels.astype(np.uint8))
-                if upright.has_transparency_data:
-                    rgba = upright.convert("RGBA")
-                    upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-                return upright.convert("RGB")
+                return _as_rgb(image)
     except FileNotFoundError:
         raise DataError(f"{path}: no such picture") from None
     except Image.UnidentifiedImageError:
@@ -56,6 +46,20 @@ def open_photo(path):
         raise DataError(
             f"{path}: broken or cut short ({error or type(error).__name__}); replace or remove it"
         ) from None
+
+
+def _as_rgb(image):
+    """An image of any mode as RGB: grey of 16 bits scaled and not cut off at 255, what is transparent on white."""
+    if image.mode.startswith("I"):
+        levels = np.asarray(image, np.float64)
+        white = 255 if levels.max() <= 255 else max(65535, levels.max())
+        np.clip(levels, 0, None, out=levels)
+        levels *= 255 / white
+        image = Image.fromarray(levels.astype(np.uint8))
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return image.convert("RGB")
 
 
 @contextlib.contextmanager

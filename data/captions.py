@@ -220,10 +220,11 @@ def read_list(file, texts):
     """The photos that a list names, one a line. Raises DataError where one has no caption, or twice the same."""
     photos = {}
     for number, photo in _lines(file):
+        at = f"{file}, line {number}: {shown(photo, 80)}"
         if photo not in texts:
-            raise DataError(f"{file}, line {number}: {shown(photo, 80)} has no captions in Flickr8k.token.txt")
+            raise DataError(f"{at} has no captions in Flickr8k.token.txt; add some or remove the line")
         if photo in photos:
-            raise DataError(f"{file}, line {number}: {shown(photo, 80)} is listed twice, first in line {photos[photo]}")
+            raise DataError(f"{at} is listed twice, first in line {photos[photo]}; remove one of the lines")
         photos[photo] = number
     if not photos:
         raise DataError(f"{file}: lists no photos; it should name one a line")

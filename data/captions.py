@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from data import HOME, SETS, DataError, builtin, check_folder, files, locate, weights
 from data.builtin import scenes
-from data.files import fingerprint, new_folder, sha256, user_errors, write_text
+from data.files import fingerprint, sha256, user_errors, write_text
 from data.photo_features import PhotoFeatures, StoredFeatures, features_shape, h5_integers
 from data.results import shown
 
@@ -385,22 +385,19 @@ def _urls(file, count):
 
 def draw(cache):
     """The folder of the built-in scenes, in Flickr8k's layout, drawn from a fixed seed on the first call."""
-    folder = Path(cache) / f"builtin-scenes-{builtin.version()}"
-    if not folder.is_dir():
-        with (
-            new_folder(folder) as unfinished,
-            tqdm(total=sum(COUNTS.values()), desc="drawing the built-in scenes", leave=False) as bar,
-            user_errors(unfinished),
-        ):
-            (unfinished / "images").mkdir()
-            lines = []
-            for s, (split, count) in enumerate(COUNTS.items()):
-                names = [f"{split}_{k:04d}.png" for k in range(count)]
-                for k, name in enumerate(names):
-                    image, captions = scenes.draw_scene(np.random.default_rng([5, s, k]))
-                    image.save(unfinished / "images" / name)
-                    lines += [f"{name}#{j}\t{caption}" for j, caption in enumerate(captions)]
-                    bar.update()
-                write_text(unfinished / LISTS[split], "\n".join(names) + "\n")
-            write_text(unfinished / "Flickr8k.token.txt", "\n".join(lines) + "\n")
-    return folder
+    return builtin.made(cache, "scenes", _draw)
+
+
+def _draw(folder):
+    (folder / "images").mkdir()
+    lines = []
+    with tqdm(total=sum(COUNTS.values()), desc="drawing the built-in scenes", leave=False) as bar:
+        for s, (split, count) in enumerate(COUNTS.items()):
+            names = [f"{split}_{k:04d}.png" for k in range(count)]
+            for k, name in enumerate(names):
+                image, captions = scenes.draw_scene(np.random.default_rng([5, s, k]))
+                image.save(folder / "images" / name)
+                lines += [f"{name}#{j}\t{caption}" for j, caption in enumerate(captions)]
+                bar.update()
+            write_text(folder / LISTS[split], "\n".join(names) + "\n")
+    write_text(folder / "Flickr8k.token.txt", "\n".join(lines) + "\n")

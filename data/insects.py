@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from data import DataError, builtin, choose
 from data.builtin import creatures
-from data.files import fingerprint, new_folder, sha256, user_errors
+from data.files import fingerprint, sha256, user_errors
 from data.photos import SUFFIXES, open_photo
 from data.results import shown
 
@@ -108,19 +108,16 @@ def _which_class(root, suffixes):
 
 def draw(cache):
     """The folder of the built-in ants and bees, drawn from a fixed seed on the first call (some seconds)."""
-    folder = Path(cache) / f"builtin-insects-{builtin.version()}"
-    if not folder.is_dir():
-        jobs = [
-            (f"{split}/{kind}/{kind}_{k:03d}.png", kind, [1, s, c, k])
-            for s, (split, counts) in enumerate(COUNTS.items())
-            for c, (kind, count) in enumerate(counts.items())
-            for k in range(count)
-        ]
-        with new_folder(folder) as unfinished:
-            for name, kind, seed in tqdm(jobs, desc="drawing the built-in ants and bees", leave=False):
-                target = unfinished / name
-                image = creatures.draw_photo(kind, np.random.default_rng(seed))
-                with user_errors(target):
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    image.save(target)
-    return folder
+    return builtin.made(cache, "insects", _draw)
+
+
+def _draw(folder):
+    jobs = [
+        (f"{split}/{kind}/{kind}_{k:03d}.png", kind, [1, s, c, k])
+        for s, (split, counts) in enumerate(COUNTS.items())
+        for c, (kind, count) in enumerate(counts.items())
+        for k in range(count)
+    ]
+    for name, kind, seed in tqdm(jobs, desc="drawing the built-in ants and bees", leave=False):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        creatures.draw_photo(kind, np.random.default_rng(seed)).save(folder / name)

@@ -198,21 +198,27 @@ def listing(table, root):
     """The rows that are printed where no set is asked for: a set's name, size, what of it is there, its address."""
     rows = []
     for name, sources in table.items():
-        places = sum(len(source.places) for source in sources)
-        absent = sum(len(missing(source, root)) for source in sources)
-        broken = [place for source in sources if not missing(source, root) for place in unmatched(source, root)]
-        come = sum(size_of(Path(root, DOWNLOADS, source.name)) for source in sources)
-        state = "yes" if not absent else "no" if absent == places else f"{places - absent} of {places}"
-        folders = {Path(root, place).parent for source in sources for place in source.places.values()} - {Path(root)}
-        with files.user_errors(root):
-            state += ", but others are" if state == "no" and any(map(_occupied, folders)) else ""
-        state += f", not as published: {', '.join(broken)}" if broken else ""
-        state += f", {readable(come)} downloaded so far" if come else ""
         address = os.path.commonprefix([source.url for source in sources])
         if len(sources) > 1:
             address = address.rpartition("/")[0] + "/"
-        rows.append((name, readable(sum(source.size for source in sources)), state, address))
+        rows.append((name, readable(sum(source.size for source in sources)), _state(sources, root), address))
     return rows
+
+
+def _state(sources, root):
+    """What of a set is there, in words: yes, no, 2 of 5; and what is wrong with it, or has come of it so far."""
+    places = [place for source in sources for place in source.places.values()]
+    absent = [place for source in sources for place in missing(source, root)]
+    state = "yes" if not absent else f"{len(places) - len(absent)} of {len(places)}"
+    if len(absent) == len(places):
+        folders = {Path(root, place).parent for place in places} - {Path(root)}
+        with files.user_errors(root):
+            state = "no, but others are" if any(map(_occupied, folders)) else "no"
+    if broken := [place for source in sources if not missing(source, root) for place in unmatched(source, root)]:
+        state += f", not as published: {', '.join(broken)}"
+    if come := sum(size_of(Path(root, DOWNLOADS, source.name)) for source in sources):
+        state += f", {readable(come)} downloaded so far"
+    return state
 
 
 # Into its place

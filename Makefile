@@ -2,17 +2,19 @@
 # make test                  set up, check style, run the tests (make test-all: the slow ones too)
 # make data                  download the real data sets
 # make grade SUBMISSION=DIR  check the layers in a student's folder, function by function
+# make clean                 remove .venv and results
 PYTHON ?= python3
 PY := .venv/bin/python
-SCRIPTS := transfer_learning.py style_transfer.py rnn_layers.py image_captioning.py sentiment.py
+DATA_FLAG = $(if $(DATA),--data "$(DATA)")
 
 .PHONY: homework test test-all data grade setup clean
 
 homework: setup
-	@set -e; for script in $(wildcard $(SCRIPTS)); do \
-		echo "== $$script"; \
-		case $$script in rnn_layers.py) $(PY) $$script;; *) $(PY) $$script $(if $(DATA),--data "$(DATA)");; esac; \
-	done
+	$(PY) transfer_learning.py $(DATA_FLAG)
+	$(PY) style_transfer.py $(DATA_FLAG)
+	$(PY) rnn_layers.py
+	$(PY) image_captioning.py $(DATA_FLAG)
+	$(PY) sentiment.py $(DATA_FLAG)
 	@echo; $(PY) -m data.results
 	@echo; $(PY) -m data.report
 

@@ -1,25 +1,18 @@
-"""Problem 5's captions and photo features: COCO's h5 files, Flickr8k, a set of one's own, or the built-in scenes."""
+"""Problem 5's captions and their photos: COCO's h5 files, Flickr8k, a set of one's own, or the built-in scenes."""
 
-import contextlib
 import hashlib
-import io
-import itertools
 import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import h5py
 import numpy as np
-import torch
-from torch import nn
-from torchvision import transforms
 from tqdm import tqdm
 
 from data import HOME, SETS, DataError, builtin, check_folder, files, locate, weights
 from data.builtin import scenes
-from data.files import fingerprint, new_folder, sha256, user_errors, write_bytes, write_text
-from data.insects import open_photo
+from data.files import fingerprint, sha256, user_errors, write_text
+from data.photo_features import PhotoFeatures, StoredFeatures, features_shape, h5_integers
 from data.results import shown
 
 SPECIAL = ("<NULL>", "<START>", "<END>", "<UNK>")  # the first four words of every vocabulary
@@ -33,12 +26,7 @@ LISTS = {
 USUAL_ARCH, BUILTIN_ARCH = "resnet50", "squeezenet1_1"
 COUNTS = {"train": 1000, "val": 150, "test": 150}  # scenes of the built-in set
 COCO_MOST = 5000  # photos of COCO's validation files that are used to validate, and as many to test
-PACKED = 20  # times that what lies in an h5 file may get larger when it is read
-SHARD = 500  # photos whose features make one file of the cache: a stopped run does not lose them
-BATCH = 32  # photos that go through the network together
 MOST_WORDS = 250  # of a caption: all are padded to the longest
-EXTRACTION = 1  # to be raised when features of the same photos and weights come out otherwise
-LARGEST = 1e9  # no feature is larger: squares and their sums are finite then
 NOT_PUBLISHED = {"2258277193_586949ec62.jpg.1"}  # the published captions file names it; it was never in the set
 
 
@@ -232,10 +220,11 @@ def read_list(file, texts):
     """The photos that a list names, one a line. Raises DataError where one has no caption, or twice the same."""
     photos = {}
     for number, photo in _lines(file):
+        at = f"{file}, line {number}: {shown(photo, 80)}"
         if photo not in texts:
-            raise DataError(f"{file}, line {number}: {shown(photo, 80)} has no captions in Flickr8k.token.txt")
+            raise DataError(f"{at} has no captions in Flickr8k.token.txt; add some or remove the line")
         if photo in photos:
-            raise DataError(f"{file}, line {number}: {shown(photo, 80)} is listed twice, first in line {photos[photo]}")
+            raise DataError(f"{at} is listed twice, first in line {photos[photo]}; remove one of the lines")
         photos[photo] = number
     if not photos:
         raise DataError(f"{file}: lists no photos; it should name one a line")
@@ -301,103 +290,6 @@ def decode(caption, idx_to_word):
     return words
 
 
-# ---- features
-
-
-def whole_photo(size):
-    """A photo as the networks take it: all of it, squeezed into a square of `size` pixels, normalized."""
-    return transforms.Compose(
-        [transforms.Resize((size, size)), transforms.ToTensor(), transforms.Normalize(weights.MEAN, weights.STD)]
-    )
-
-
-class Extractor(nn.Module):
-    """What a classifier's last layer sees of a photo: images (N, 3, H, W) to features (N, D).
-
-    Of a map, as SqueezeNet's last layer sees, the averages over the four quarters: what is left of what, and above it.
-    """
-
-    def __init__(self, pretrained):
-        super().__init__()
-        self.network = pretrained.network().eval().requires_grad_(False)
-        layers = [module for module in self.network.modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
-        layers[-1].register_forward_pre_hook(self._keep)
-
-    def _keep(self, layer, inputs):
-        self.seen = inputs[0]
-
-    def forward(self, images):
-        self.network(images)
-        seen = nn.functional.adaptive_avg_pool2d(self.seen, 2) if self.seen.ndim == 4 else self.seen
-        return seen.flatten(1)
-
-
-class PhotoFeatures:
-    """Features of photos by a pre-trained network, kept in files that a change of photos or weights makes invalid.
-
-    paths: of each split the photos. pretrained: data.weights.Weights. cache: a folder. device: torch's.
-    """
-
-    def __init__(self, paths, pretrained, cache, device):
-        self.paths, self.pretrained, self.cache, self.device = paths, pretrained, Path(cache), torch.device(device)
-        self.name, self.arch, self.builtin = pretrained.name, pretrained.arch, pretrained.builtin
-        smaller = [pretrained.image_size] * pretrained.builtin  # the built-in weights see photos of another size
-        self.id = fingerprint(pretrained.fingerprint, EXTRACTION, *smaller)
-        self.extractor, self.width = None, None
-
-    def read(self, split, photos):
-        """The features of these photos of a split. Raises DataError on a photo that is missing or broken."""
-        paths = [self.paths[split][k] for k in photos]
-        shards = [paths[k : k + SHARD] for k in range(0, len(paths), SHARD)]
-        with tqdm(total=len(paths), desc=f"features of {split} photos", unit="photo", leave=False, delay=1) as bar:
-            return np.concatenate([self._shard(shard, bar) for shard in shards])
-
-    def _shard(self, paths, bar):
-        key = fingerprint(self.id, self.device.type, [sha256(path) for path in paths])  # devices round differently
-        file = self.cache / f"features-{key}.npy"
-        features = _load_array(file, len(paths))
-        if features is not None:
-            bar.update(len(paths))
-        else:
-            features = self.compute(map(open_photo, paths), bar)
-            buffer = io.BytesIO()
-            np.save(buffer, features, allow_pickle=False)
-            write_bytes(file, buffer.getbuffer())
-        if self.width not in (None, features.shape[1]):
-            raise DataError(
-                f"{self.cache}: features of one network have {self.width} and {features.shape[1]} numbers; "
-                "remove the files features-*.npy there"
-            )
-        self.width = features.shape[1]
-        return features
-
-    def compute(self, images, bar=None):
-        """The features (N, D) float32 of N photos, as `open_photo` gives them; it holds one of them at a time."""
-        if self.extractor is None:
-            self.extractor = Extractor(self.pretrained).to(self.device, memory_format=torch.channels_last)
-        prepare = whole_photo(self.pretrained.image_size)
-        prepared, parts = map(prepare, images), []
-        while batch := list(itertools.islice(prepared, BATCH)):
-            with torch.inference_mode():
-                features = self.extractor(torch.stack(batch).to(self.device, memory_format=torch.channels_last))
-            parts.append(features.float().cpu().numpy())
-            if not np.isfinite(parts[-1]).all():
-                raise DataError(f"{self.name}: makes numbers of photos that are not finite; get other weights")
-            if bar is not None:
-                bar.update(len(batch))
-        return np.concatenate(parts)
-
-
-def _load_array(file, rows):
-    """The features that a cache file holds, or None where it is not there or is broken."""
-    try:
-        features = np.load(file, allow_pickle=False)
-        fits = features.ndim == 2 and len(features) == rows and features.dtype == np.float32
-        return features if fits and np.isfinite(features).all() else None
-    except Exception:  # numpy raises whatever broken bytes lead it to
-        return None
-
-
 # ---- the h5 files of Stanford's course cs231n
 
 
@@ -409,28 +301,18 @@ def read_coco(folder, which):
     """
     vocabulary = _vocabulary(folder / "coco2014_vocab.json")
     suffix = {"pca": "_pca", "fc7": ""}[which]
-    captions, image_idxs, pictures, references, sources = {}, {}, {}, {}, {}
+    captions, image_idxs, pictures, references, sources, widths = {}, {}, {}, {}, {}, set()
     for name in ("train", "val"):
         file, h5 = folder / "coco2014_captions.h5", folder / f"{name}2014_vgg16_fc7{suffix}.h5"
-        rows = _h5_integers(file, f"{name}_captions", 2)
-        idxs = _h5_integers(file, f"{name}_image_idxs", 1)
-        if len(rows) != len(idxs):
-            raise DataError(
-                f"{file}: {len(rows)} {name}_captions, but {len(idxs)} {name}_image_idxs; get the file again"
-            )
-        if rows.min() < 0 or rows.max() >= len(vocabulary):
-            bad = rows.min() if rows.min() < 0 else rows.max()
-            raise DataError(f"{file}: {name}_captions holds word {bad}, the vocabulary has {len(vocabulary)} words")
-        if not ((rows[:, 0] == START) & (rows[:, 1:] != NULL).any(axis=1)).all():
-            raise DataError(f"{file}: {name}_captions has one that is not <START> and words; get the file again")
-        with _h5(h5) as content:
-            shape, kind = _h5_set(h5, content, "features", 2).shape, content["features"].dtype.kind
-        if kind != "f":
-            raise DataError(f"{h5}: features are not floating-point numbers; get the file again")
-        if idxs.min() < 0 or idxs.max() >= shape[0]:
+        rows, idxs = _coco_captions(file, name, len(vocabulary))
+        count, width = features_shape(h5)
+        widths.add(width)
+        if idxs.min() < 0 or idxs.max() >= count:
             bad = idxs.min() if idxs.min() < 0 else idxs.max()
-            raise DataError(f"{file}: {name}_image_idxs holds photo {bad}, {h5.name} has {shape[0]} photos")
-        urls = _urls(folder / f"{name}2014_urls.txt", shape[0])
+            raise DataError(
+                f"{file}: {name}_image_idxs holds photo {bad}, {h5.name} has {count} photos; get both files again"
+            )
+        urls = _urls(folder / f"{name}2014_urls.txt", count)
         photos = np.unique(idxs)
         parts = {"train": photos}
         if name == "val":
@@ -445,7 +327,6 @@ def read_coco(folder, which):
             references[split] = [[] for _ in chosen]
             for k, row in zip(image_idxs[split], captions[split], strict=True):
                 references[split][k].append(decode(row, vocabulary))
-    widths = {_width(h5) for h5, _ in sources.values()}
     if len(widths) > 1:
         raise DataError(
             f"{folder}: the features of train and val have different sizes {sorted(widths)}; get them again"
@@ -458,70 +339,20 @@ def read_coco(folder, which):
     return CaptionSet("COCO (cs231n's files)", True, vocabulary, captions, image_idxs, references, pictures, source)
 
 
-class StoredFeatures:
-    """Features that lie in h5 files: of each split (file, rows of its data set `features`)."""
-
-    arch, builtin = None, False  # the network is not here: no photo of one's own can be captioned
-
-    def __init__(self, sources, name):
-        self.sources, self.name = sources, name
-        self.id = fingerprint(name, [sha256(file) for file in sorted({file for file, _ in sources.values()})])
-
-    def read(self, split, photos):
-        """The features of these photos of a split. Raises DataError on a file that breaks off or holds odd numbers."""
-        file, rows = self.sources[split]
-        rows = rows[np.asarray(photos)]
-        order = np.argsort(rows)  # h5py reads rows in rising order
-        with _h5(file) as content:
-            found = content["features"][rows[order]] if len(rows) < 2000 else content["features"][:][rows[order]]
-        if not (np.abs(found) < np.float64(LARGEST)).all():  # NaN is not either; a float16 file knows no such number
-            raise DataError(f"{file}: features hold NaN or infinity, or {LARGEST:g} or more; get the file again")
-        features = np.empty(found.shape, np.float32)
-        features[order] = found
-        return features
-
-
-@contextlib.contextmanager
-def _h5(file):
-    """An open h5 file; what h5py raises on a broken one is a DataError."""
-    if not file.is_file():
-        raise DataError(f"{file}: no such file; python -m data.download coco gets it")
-    try:
-        with h5py.File(file, "r") as content:
-            yield content
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, MemoryError) as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise DataError(f"{file}: cut short or no h5 file ({shown(reason, 100)}); get it again") from None
-
-
-def _h5_set(file, content, name, axes):
-    """The data set `name` of an open h5 file, checked to be an array of so many axes."""
-    # What lies in another file is not opened.
-    found = content.get(name) if isinstance(content.get(name, getlink=True), h5py.HardLink) else None
-    if not isinstance(found, h5py.Dataset) or found.is_virtual or found.external:
-        raise DataError(f"{file}: has no data set {name!r}; get the file again")
-    if found.ndim != axes:
-        raise DataError(f"{file}: {name} has the shape {found.shape}, expected {axes} axes; get the file again")
-    if not found.size:
-        raise DataError(f"{file}: {name} is empty; get the file again")
-    if found.nbytes > max(PACKED * found.id.get_storage_size(), 1 << 26):
+def _coco_captions(file, name, words):
+    """The captions (C, T) of the split `name` and the number of each one's photo (C,), int64, of `words` words."""
+    rows = h5_integers(file, f"{name}_captions", 2)
+    idxs = h5_integers(file, f"{name}_image_idxs", 1)
+    if len(rows) != len(idxs):
+        raise DataError(f"{file}: {len(rows)} {name}_captions, but {len(idxs)} {name}_image_idxs; get the file again")
+    if rows.min() < 0 or rows.max() >= words:
+        bad = rows.min() if rows.min() < 0 else rows.max()
         raise DataError(
-            f"{file}: {name} should have {found.nbytes:,} bytes, far more than the file; get the file again"
+            f"{file}: {name}_captions holds word {bad}, the vocabulary has {words} words; get both files again"
         )
-    return found
-
-
-def _h5_integers(file, name, axes):
-    with _h5(file) as content:
-        found = _h5_set(file, content, name, axes)
-        if found.dtype.kind not in "iu":
-            raise DataError(f"{file}: {name} holds {found.dtype} and not integers; get the file again")
-        return found[:].astype(np.int64)
-
-
-def _width(file):
-    with _h5(file) as content:
-        return content["features"].shape[1]
+    if rows.shape[1] < 2 or not ((rows[:, 0] == START) & (rows[:, 1] > END)).all():
+        raise DataError(f"{file}: {name}_captions has one that is not <START> and words; get the file again")
+    return rows, idxs
 
 
 def _vocabulary(file):
@@ -532,7 +363,7 @@ def _vocabulary(file):
         words = files.read_json(file)["idx_to_word"]
         if not isinstance(words, list) or not all(map(is_word, words)):
             raise ValueError
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except files.BAD_JSON:
         raise DataError(f"{file}: holds no list 'idx_to_word' of words; get the file again") from None
     if words[:4] != list(SPECIAL) or len(set(words)) != len(words):
         raise DataError(f"{file}: should begin with {', '.join(SPECIAL)} and name each word once; get the file again")
@@ -554,22 +385,19 @@ def _urls(file, count):
 
 def draw(cache):
     """The folder of the built-in scenes, in Flickr8k's layout, drawn from a fixed seed on the first call."""
-    folder = Path(cache) / f"builtin-scenes-{builtin.version()}"
-    if not folder.is_dir():
-        with (
-            new_folder(folder) as unfinished,
-            tqdm(total=sum(COUNTS.values()), desc="drawing the built-in scenes", leave=False) as bar,
-            user_errors(unfinished),
-        ):
-            (unfinished / "images").mkdir()
-            lines = []
-            for s, (split, count) in enumerate(COUNTS.items()):
-                names = [f"{split}_{k:04d}.png" for k in range(count)]
-                for k, name in enumerate(names):
-                    image, captions = scenes.draw_scene(np.random.default_rng([5, s, k]))
-                    image.save(unfinished / "images" / name)
-                    lines += [f"{name}#{j}\t{caption}" for j, caption in enumerate(captions)]
-                    bar.update()
-                write_text(unfinished / LISTS[split], "\n".join(names) + "\n")
-            write_text(unfinished / "Flickr8k.token.txt", "\n".join(lines) + "\n")
-    return folder
+    return builtin.made(cache, "scenes", _draw)
+
+
+def _draw(folder):
+    (folder / "images").mkdir()
+    lines = []
+    with tqdm(total=sum(COUNTS.values()), desc="drawing the built-in scenes", leave=False) as bar:
+        for s, (split, count) in enumerate(COUNTS.items()):
+            names = [f"{split}_{k:04d}.png" for k in range(count)]
+            for k, name in enumerate(names):
+                image, captions = scenes.draw_scene(np.random.default_rng([5, s, k]))
+                image.save(folder / "images" / name)
+                lines += [f"{name}#{j}\t{caption}" for j, caption in enumerate(captions)]
+                bar.update()
+            write_text(folder / LISTS[split], "\n".join(names) + "\n")
+    write_text(folder / "Flickr8k.token.txt", "\n".join(lines) + "\n")

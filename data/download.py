@@ -15,29 +15,19 @@ if __name__ == "__main__":
 
     catch_ctrl_c()
 
-import argparse
 import contextlib
 import dataclasses
-import difflib
-import http
-import http.client
 import os
 import re
-import shutil
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 from tqdm import tqdm
 
 from data import HOME, DataError, files
+from data.fetch import GB, GO_ON, MB, drop, fetch, readable, size_of
 from data.results import Parser, print_table, run_main
 
-TIMEOUT = 30  # seconds that a server may be silent
-PAUSES = (1, 2, 4)  # seconds to wait before each new try after the connection dropped
 DOWNLOADS = "downloads"  # where unfinished downloads lie, below the data folder
-GO_ON = "run the same command again: it goes on where it stopped"
 RECORD = "checksums.json"  # {address: SHA-256 of what it gave}, below the data folder
 
 
@@ -74,7 +64,6 @@ def plain_files(address, folder, listed):
     return tuple(Source(address + name, size, {"": folder + name}, sha256) for name, (size, sha256) in listed.items())
 
 
-GB, MB = 10**9, 10**6
 SENTENCES = (
     "https://raw.githubusercontent.com/ChenchenMa0131/EECS598-Deep-Learning/"
     "cdc9651c6031b77652cbc40abd38392bf52eb7b5/Homework2/codes/data/"
@@ -172,10 +161,9 @@ def weight_source(arch):
     """
     import torchvision  # takes seconds, so only here
 
-    known = torchvision.models.list_models(module=torchvision.models)
-    if arch not in known:
-        near = difflib.get_close_matches(arch, known, n=3) or ["resnet18", "vgg16"]
-        raise DataError(f"--arch {arch}: torchvision has no classifier of this name; there is {', '.join(near)}")
+    from data.weights import check_arch
+
+    check_arch(arch)
     choices = torchvision.models.get_model_weights(arch)
     weights = choices.__members__.get("IMAGENET1K_V1", choices.DEFAULT)
     address, _, name = weights.url.rpartition("/")
@@ -210,213 +198,27 @@ def listing(table, root):
     """The rows that are printed where no set is asked for: a set's name, size, what of it is there, its address."""
     rows = []
     for name, sources in table.items():
-        places = sum(len(source.places) for source in sources)
-        absent = sum(len(missing(source, root)) for source in sources)
-        broken = [place for source in sources if not missing(source, root) for place in unmatched(source, root)]
-        come = sum(_size(Path(root, DOWNLOADS, source.name)) for source in sources)
-        state = "yes" if not absent else "no" if absent == places else f"{places - absent} of {places}"
-        folders = {Path(root, place).parent for source in sources for place in source.places.values()} - {Path(root)}
-        with files.user_errors(root):
-            state += ", but others are" if state == "no" and any(map(_occupied, folders)) else ""
-        state += f", not as published: {', '.join(broken)}" if broken else ""
-        state += f", {readable(come)} downloaded so far" if come else ""
         address = os.path.commonprefix([source.url for source in sources])
         if len(sources) > 1:
             address = address.rpartition("/")[0] + "/"
-        rows.append((name, readable(sum(source.size for source in sources)), state, address))
+        rows.append((name, readable(sum(source.size for source in sources)), _state(sources, root), address))
     return rows
 
 
-def readable(size):
-    """A number of bytes as people say it."""
-    if size >= GB:
-        return f"{size / GB:.1f} GB"
-    if size >= MB / 10:
-        return f"{size / MB:.{0 if size >= 10 * MB else 1}f} MB"
-    return f"{size / 1000:.0f} kB"
-
-
-def _size(path):
-    with files.user_errors(path):
-        return path.stat().st_size if path.exists() else 0
-
-
-# Over the network
-
-
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, but none from an encrypted connection to an open one."""
-
-    def redirect_request(self, request, response, code, message, headers, url):
-        if request.full_url.startswith("https:") and not url.startswith("https:"):
-            raise DataError(f"{request.full_url}: the server sends us on to an unencrypted address; not followed")
-        return super().redirect_request(request, response, code, message, headers, url)
-
-
-def fetch(source, folder):
-    """Downloads the file of `source` into `folder`, going on with what is there of it, and returns its path.
-
-    Whether the file on the server is still the same is asked with If-Range; if it is not, or the server cannot send
-    parts, the download starts over. After a dropped connection it tries again, `PAUSES` says how often; a try that got
-    further than any before it does not count.
-    Raises DataError where the server has no such file, cannot be reached, breaks off too often, or sends more than it
-    should, and where the disk is full. What has come is kept for the next run.
-    """
-    path = Path(folder, source.name)
-    furthest, failures, began = 0, 0, False
-    while not _is_whole(path, source):
-        try:
-            _receive(source, path)
-            continue
-        except urllib.error.HTTPError as error:
-            problem = _status(error)
-            if error.code < 500 and error.code not in (408, 429):
-                raise DataError(f"{source.url}: {problem}; data/README.md says what to put where by hand") from None
-        except urllib.error.URLError as error:
-            problem = f"cannot connect ({_line(error.reason)})"
-            if not began:
-                raise DataError(f"{source.url}: {problem}; is there a network? Then run the command again") from None
-        except (OSError, http.client.HTTPException) as error:
-            problem, began = f"the connection dropped ({_line(error)})", True
-        except ValueError as error:
-            raise DataError(f"{source.url}: leads to an address that cannot be right ({_line(error)})") from None
-        failures = 0 if _size(path) > furthest else failures + 1
-        furthest = max(furthest, _size(path))
-        if failures > len(PAUSES):
-            come = f" after {readable(furthest)} of {readable(source.size)}" if furthest else ""
-            after = "it goes on where it stopped" if _resumable(path, source) else "it starts over"
-            raise DataError(f"{source.url}: {problem}{come}; run the command again: {after}")
-        time.sleep(PAUSES[max(failures - 1, 0)])
-    return path
-
-
-def _receive(source, path):
-    """One request: adds to the file at `path` what is missing of it, or writes it anew where that cannot be."""
-    notes = _notes(path, source)
-    have = _resumable(path, source)
-    request = urllib.request.Request(source.url, headers={"User-Agent": "homework-data/1"})
-    if have:
-        request.add_header("Range", f"bytes={have}-")
-        if notes["validator"]:
-            request.add_header("If-Range", notes["validator"])
-    try:
-        response = urllib.request.build_opener(_Redirects).open(request, timeout=TIMEOUT)
-    except urllib.error.HTTPError as error:
-        error.close()
-        if error.code == 416 and have:  # the file on the server is no longer than our part of it
-            return _drop(path)
-        raise
-    with response:
-        validator, total = _validator(response.headers), response.headers.get("Content-Length")
-        total = int(total) if total and total.isdigit() else None
-        if response.status == 206:
-            sent = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
-            if not have:
-                raise DataError(f"{source.url}: the server sends a part where we asked for the whole; try again later")
-            validator = validator or notes["validator"]  # a part need not repeat it
-            if not sent or int(sent[1]) != have or validator != (notes["validator"] or validator):
-                return _drop(path)
-            total = int(sent[2]) if sent[2] != "*" else None if total is None else have + total
-        else:
-            have = 0
-        _save_body(source, path, response, have, total, validator)
-
-
-def _save_body(source, path, response, have, total, validator):
-    """Writes the response's body to `path`, behind the `have` bytes that are there."""
-    most = source.size if len(source.sha256) == 64 else 2 * source.size + MB
-    with files.user_errors(path.parent):
-        room = shutil.disk_usage(path.parent).free
-    if total is not None and total - have > room:
-        raise DataError(
-            f"{path.parent}: needs {readable(total - have)}, but only {readable(room)} are free on this disk"
-        )
-    with files.user_errors(path):
-        out = open(path, "ab" if have else "wb", buffering=0)
-    with (
-        out,
-        tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=source.name, leave=False, disable=None) as bar,
-    ):
-        _write_notes(path, source, validator, total)
-        while have != total and have <= most:
-            piece = response.read1(1 << 18 if total is None else min(1 << 18, total - have))
-            if not piece:
-                break
-            try:
-                left = memoryview(piece)
-                while left:
-                    left = left[out.write(left) :]
-            except OSError as error:
-                advice = "make room and run the command again: it goes on where it stopped"
-                raise DataError(f"{path}: {_line(error)}; {advice}") from None
-            have += len(piece)
-            bar.update(len(piece))
-    if max(have, total or 0) > most:
-        _drop(path)
-        raise DataError(f"{source.url}: sends more than the {readable(source.size)} that it should have; removed")
-    if total is None:  # a body without a length ends where the server ends it
-        _write_notes(path, source, validator, have)
-    elif have < total:
-        raise ConnectionError(f"{have:,} of {total:,} bytes came")
-
-
-def _status(error):
-    """What an HTTP error says, in our words: the server's own could hold anything."""
-    if error.code in (301, 302, 303, 307, 308):
-        return "the server redirects in a circle, or to where a download may not go"
-    with contextlib.suppress(ValueError):
-        return f"the server answers {error.code} ({http.HTTPStatus(error.code).phrase})"
-    return f"the server answers {error.code}"
-
-
-def _line(error):
-    """An error's reason, short."""
-    return (getattr(error, "strerror", None) or str(error) or type(error).__name__)[:200]
-
-
-def _validator(headers):
-    """What If-Range takes to ask whether a file has changed: a strong ETag, else the date, else ""."""
-    tag = headers.get("ETag", "")
-    return tag if tag.startswith('"') else headers.get("Last-Modified", "")
-
-
-# What is known of an unfinished download lies beside it in a small JSON file: url, validator, total (bytes or null).
-
-
-def _notes_path(path):
-    return path.with_name(path.name + ".json")
-
-
-def _write_notes(path, source, validator, total):
-    files.write_json(_notes_path(path), {"url": source.url, "validator": validator, "total": total})
-
-
-def _notes(path, source):
-    """What was noted of the file at `path`, or {} where nothing was, or another address's."""
-    try:
-        notes = files.read_json(_notes_path(path))
-        known = path.is_file() and notes["url"] == source.url and notes.keys() == {"url", "validator", "total"}
-        return notes if known and isinstance(notes["validator"], str) else {}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return {}
-
-
-def _resumable(path, source):
-    """How many bytes at `path` a download can go on from: none where a change on the server would not be noticed."""
-    notes = _notes(path, source)
-    return _size(path) if notes and (notes["validator"] or source.sha256) else 0
-
-
-def _is_whole(path, source):
-    notes = _notes(path, source)
-    return bool(notes) and notes["total"] == _size(path)
-
-
-def _drop(path):
-    """Removes a download and what was noted of it."""
-    with files.user_errors(path):
-        path.unlink(missing_ok=True)
-        _notes_path(path).unlink(missing_ok=True)
+def _state(sources, root):
+    """What of a set is there, in words: yes, no, 2 of 5; and what is wrong with it, or has come of it so far."""
+    places = [place for source in sources for place in source.places.values()]
+    absent = [place for source in sources for place in missing(source, root)]
+    state = "yes" if not absent else f"{len(places) - len(absent)} of {len(places)}"
+    if len(absent) == len(places):
+        folders = {Path(root, place).parent for place in places} - {Path(root)}
+        with files.user_errors(root):
+            state = "no, but others are" if any(map(_occupied, folders)) else "no"
+    if broken := [place for source in sources if not missing(source, root) for place in unmatched(source, root)]:
+        state += f", not as published: {', '.join(broken)}"
+    if come := sum(size_of(Path(root, DOWNLOADS, source.name)) for source in sources):
+        state += f", {readable(come)} downloaded so far"
+    return state
 
 
 # Into its place
@@ -429,17 +231,17 @@ def check(source, path, root):
     """
     digest = files.sha256(path)
     published, before = source.sha256, _record(root).get(source.url, "")
-    if not _size(path):
-        _drop(path)
+    if not size_of(path):
+        drop(path)
         raise DataError(f"{source.url}: the server sent an empty file; nothing was installed")
     if not digest.startswith(published):
-        _drop(path)
+        drop(path)
         raise DataError(
             f"{source.url}: another file came than the published one (SHA-256 {digest[:12]}..., "
             f"not {published[:12]}...); removed, nothing was installed"
         )
     if before and digest != before:
-        _drop(path)
+        drop(path)
         raise DataError(
             f"{source.url}: gave another file than before (SHA-256 {digest[:12]}..., not {before[:12]}...); removed; "
             f"if you trust it, take its line out of {Path(root, RECORD)} and run the command again"
@@ -456,7 +258,7 @@ def _record(root):
         return record
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, AttributeError, RecursionError):
+    except files.BAD_JSON:
         raise DataError(f"{path}: should hold {{address: hash}} as JSON; remove it and run the command again") from None
 
 
@@ -482,7 +284,7 @@ def install(source, path, root, scratch, force=False):
         if absent := unmatched(source, new):
             raise files.ArchiveError(f"{path}: does not give {', '.join(absent)}")
     except files.ArchiveError as error:
-        _drop(path)
+        drop(path)
         raise DataError(f"{error}; removed, nothing was installed") from None
     for number, place in enumerate(missing(source, root) if not force else source.places.values()):
         with files.user_errors(Path(root, place)):
@@ -517,7 +319,7 @@ def get(name, sources, root, force=False):
             path = fetch(source, downloads)
             digest = check(source, path, root)
             install(source, path, root, scratch, force)
-            _drop(path)
+            drop(path)
         if len(source.sha256) < 64:
             files.write_json(Path(root, RECORD), {**_record(root), source.url: digest})
     broken = [place for source in sources for place in unmatched(source, root)]
@@ -529,9 +331,8 @@ def get(name, sources, root, force=False):
 
 def _tidy(downloads):
     """Removes what a killed run left in `downloads` that no later one can use, and the folder where nothing is left."""
+    files.sweep(downloads)
     with files.user_errors(downloads):
-        for path in downloads.glob(files.TEMPORARY + "*"):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
         for path in downloads.glob("*.json"):
             if not path.with_suffix("").exists():
                 path.unlink()
@@ -542,21 +343,20 @@ def _tidy(downloads):
 def main(argv=None, table=TABLE):
     """The command line; see the top of this file."""
     parser = Parser(prog="python -m data.download", description="Gets the real data sets and pre-trained weights.")
-    suppress = argparse.SUPPRESS  # an empty list is no default worth showing
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", default=suppress, help=f"{' '.join(table)}, or all; none: lists them"
+        "names", nargs="*", metavar="NAME", default=[], help=f"{' '.join(table)}, or all; none: lists them"
     )
     parser.add_argument("--data", metavar="DIR", default=HOME, help="the folder that they go to")
     parser.add_argument(
-        "--arch", nargs="+", metavar="NAME", default=suppress, help="weights of these torchvision classifiers"
+        "--arch", nargs="+", metavar="NAME", default=[], help="weights of these torchvision classifiers"
     )
     parser.add_argument("--force", action="store_true", help="get again, and replace, what is there")
-    args = parser.parse_args(argv, argparse.Namespace(names=[], arch=[]))
+    args = parser.parse_args(argv)
     if unknown := [name for name in args.names if name not in (*table, "all")]:
         raise DataError(f"{unknown[0]}: no such data set; there is {', '.join(table)}, all")
     root = Path(args.data)
     with files.user_errors(root):
-        if str(args.data) in ("", "builtin") or (root.exists() and not root.is_dir()):
+        if args.data == "builtin" or (root.exists() and not root.is_dir()):
             raise DataError(f"--data {args.data}: give the folder that the files shall go to")
     if args.arch:
         table = {**table, "weights": tuple(weight_source(arch) for arch in args.arch)}

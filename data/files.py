@@ -36,6 +36,8 @@ UNREADABLE = (  # what zipfile and tarfile raise on a broken archive, an encrypt
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError),
     *(NotImplementedError, RuntimeError, ValueError, OverflowError, IndexError),
 )
+# What `read_json` raises, and what taking a file that is not ours apart does.
+BAD_JSON = (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError)
 
 
 class ArchiveError(DataError):
@@ -199,14 +201,13 @@ def lines(path):
     if path.is_dir():
         raise DataError(f"{path}: is a folder; it should be a text file")
     with user_errors(path), open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
-        number = 0
-        while line := file.readline(LONGEST + 1):
-            number += 1
+        for number, line in enumerate(iter(lambda: file.readline(LONGEST + 1), ""), 1):
             if not line.isascii() and any("\ud800" <= letter <= "\udfff" for letter in line):
                 raise DataError(f"{path}, line {number}: is not UTF-8 text; save the file as UTF-8")
+            line = line.removesuffix("\n")
             if len(line) > LONGEST:
                 raise DataError(f"{path}, line {number}: is longer than {LONGEST:,} characters; break or remove it")
-            yield line.removesuffix("\n")
+            yield line
 
 
 def read_json(path):

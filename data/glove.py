@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from data import DataError, files, locate
+from data import HOME, DataError, files, locate
 from data.results import seed_all, shown
 
 USUAL = "glove.6B.50d*.txt"  # the file that is taken where `--glove` names none
@@ -43,7 +43,7 @@ def load(words, sentences, data, file, cache, seed=0):
     data: the script's `--data`; what is trained is kept in the folder `cache` by its content.
     Raises DataError where a file is broken, or holds none of the words.
     """
-    folder = None if data == "builtin" else locate("glove", *([] if data is None else [data]))
+    folder = None if data == "builtin" else locate("glove", data or HOME)
     found = sorted(folder.glob(USUAL)) if folder and not file else []
     path = Path(file) if file else found[0] if found else None
     if path is None:
@@ -80,43 +80,37 @@ def read(path, words):
         size = int(head[1][:9]) if header else len(head) - 1
         if not 1 <= size <= LARGEST:
             raise DataError(f"{path}, line 1: vectors of {size:,} numbers; they should have 1 to {LARGEST:,}")
-        fields = 1 + size
         lines.seek(0)
         for number, line in enumerate(iter(lambda: lines.readline(LONGEST), b""), 1):
             if header and number == 1:
                 continue
             if len(line) == LONGEST:
                 raise DataError(f"{path}, line {number}: is longer than any line of vectors; mend or remove it")
-            if line.rstrip().count(b" ") + 1 != fields:
-                raise DataError(_odd_length(path, number, line, fields))
+            if (count := line.rstrip().count(b" ")) != size:
+                guess = "a word with a space in it, or numbers too many" if count > size else "cut short"
+                raise DataError(
+                    f"{path}, line {number}: has {count} numbers behind its word, the first line has {size} ({guess}); "
+                    "mend or remove the line"
+                )
             k = wanted.get(line[: line.find(b" ")])
             if k is not None and k not in rows:
                 rows[k] = _numbers(path, number, line)
-    vectors, found = np.zeros((len(words), fields - 1), np.float32), np.zeros(len(words), bool)
+    vectors, found = np.zeros((len(words), size), np.float32), np.zeros(len(words), bool)
     for k, row in rows.items():
         vectors[k], found[k] = row, True
     return vectors, found
 
 
-def _odd_length(path, number, line, fields):
-    count = len(line.split(b" ")) if line.strip() else 0
-    guess = "a word with a space in it, or numbers too many" if count > fields else "cut short"
-    return (
-        f"{path}, line {number}: has {max(0, count - 1)} numbers behind its word, the first line has {fields - 1} "
-        f"({guess}); mend or remove the line"
-    )
-
-
 def _numbers(path, number, line):
+    """The vector (D,) float32 of a line. Raises DataError where one of its numbers is none, or is not finite."""
     try:
         with np.errstate(over="ignore"):
             values = np.array([float(text) for text in line.rstrip().split(b" ")[1:]], np.float32)
     except ValueError as error:
-        raise DataError(
-            f"{path}, line {number}: {str(error).rpartition(': ')[2].removeprefix('b')} is not a number"
-        ) from None
+        found = str(error).rpartition(": ")[2].removeprefix("b")
+        raise DataError(f"{path}, line {number}: {found} is not a number; mend or remove the line") from None
     if not np.isfinite(values).all():
-        raise DataError(f"{path}, line {number}: holds a number that is not finite")
+        raise DataError(f"{path}, line {number}: holds a number that is not finite; mend or remove the line")
     return values
 
 
@@ -177,12 +171,14 @@ def train(sentences, words, size=SIZE, epochs=20, lr=0.05, batch_size=4096, seed
 def trained(sentences, cache, seed=0):
     """The text file in `cache` of the vectors that `train` gives for the words seen twice or more in `sentences`.
 
-    It is written on the first call for these sentences (and this seed) and found again later.
+    Where no word comes twice, it has them all. It is written on the first call for these sentences (and this seed) and
+    found again later.
     """
     name = files.fingerprint(sentences, seed, SIZE, WINDOW, X_MAX, ALPHA, Path(__file__).read_text(encoding="utf-8"))
     path = Path(cache) / f"glove-{name}.txt"
     if not path.is_file():
-        words = [word for word, count in Counter(w for s in sentences for w in s).most_common() if count > 1]
+        counts = Counter(word for sentence in sentences for word in sentence)
+        words = [word for word, count in counts.most_common() if count > 1] or list(counts)
         vectors = train(sentences, words, seed=seed)
         lines = (
             f"{word} {' '.join(f'{value:.5f}' for value in row)}\n" for word, row in zip(words, vectors, strict=True)

@@ -1,31 +1,19 @@
 """Problem 1's photos: ants and bees, a folder of one's own, or the built-in drawings, in the ImageFolder layout."""
 
-import contextlib
-import os
-import sys
-import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
 from torchvision.datasets import ImageFolder
 from tqdm import tqdm
 
 from data import DataError, builtin, choose
 from data.builtin import creatures
-from data.files import fingerprint, new_folder, sha256, user_errors
+from data.files import fingerprint, sha256, user_errors
+from data.photos import SUFFIXES, open_photo
 from data.results import shown
 
-COUNTS = {
-    "train": {"ants": 124, "bees": 120},
-    "val": {"ants": 70, "bees": 83},
-}  # of the built-in set, as in the real one
-Image.init()
-# What Pillow reads by itself: not EPS, for which it would start Ghostscript, nor IPTC, which may hold one, nor what it
-# only knows by name.
-FORMATS = tuple(sorted(set(Image.OPEN) - {"EPS", "IPTC", "BUFR", "GRIB", "HDF5", "MPEG", "WMF"}))
-SUFFIXES = frozenset(suffix for suffix, format in Image.registered_extensions().items() if format in FORMATS)
+COUNTS = {"train": {"ants": 124, "bees": 120}, "val": {"ants": 70, "bees": 83}}  # of the built-in set, as of the real
 
 
 class PhotoFolder(ImageFolder):
@@ -118,79 +106,18 @@ def _which_class(root, suffixes):
     return "holds no class folders; there should be one folder a class, with photos in it"
 
 
-def open_photo(path):
-    """A photo as an upright RGB image, whatever it is stored as: rotated (EXIF), grey, palette, alpha, CMYK, 16 bit.
-
-    Raises DataError, naming the file, where it is missing, broken, cut short, or so large that it may be an attack.
-    """
-    if Path(path).exists() and not Path(path).is_file():
-        raise DataError(f"{path}: is a folder or the like, not a picture")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of an odd EXIF block: it is not needed
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=FORMATS) as image:
-                if max(image.size) > 100 * min(image.size):
-                    raise ValueError(f"{image.width} x {image.height} pixels, too long and thin")
-                with _silenced() if image.format == "TIFF" else contextlib.nullcontext():
-                    image.load()
-                ImageOps.exif_transpose(image, in_place=True)
-                upright = image
-                if upright.mode.startswith("I"):  # 16 bit grey; Pillow would cut it off at 255
-                    levels = np.asarray(upright, np.float64)
-                    white = 255 if levels.max() <= 255 else max(65535, levels.max())
-                    np.clip(levels, 0, None, out=levels)
-                    levels *= 255 / white
-                    upright = Image.fromarray(levels.astype(np.uint8))
-                if upright.has_transparency_data:
-                    rgba = upright.convert("RGBA")
-                    upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-                return upright.convert("RGB")
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such picture") from None
-    except Image.UnidentifiedImageError:
-        raise DataError(f"{path}: not a picture that Pillow can read; replace or remove it") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise DataError(f"{path}: has too many pixels; shrink or remove it") from None
-    except Exception as error:  # Pillow's readers raise whatever broken bytes lead them to
-        raise DataError(
-            f"{path}: broken or cut short ({error or type(error).__name__}); replace or remove it"
-        ) from None
-
-
-@contextlib.contextmanager
-def _silenced():
-    """What libtiff itself writes to stderr of a broken file is dropped: the error that follows says enough."""
-    try:
-        sys.stderr.flush()
-        kept = os.dup(2)
-    except (AttributeError, OSError):  # there is no stderr
-        yield
-        return
-    with open(os.devnull, "wb") as nothing:
-        os.dup2(nothing.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
 def draw(cache):
     """The folder of the built-in ants and bees, drawn from a fixed seed on the first call (some seconds)."""
-    folder = Path(cache) / f"builtin-insects-{builtin.version()}"
-    if not folder.is_dir():
-        jobs = [
-            (f"{split}/{kind}/{kind}_{k:03d}.png", kind, [1, s, c, k])
-            for s, (split, counts) in enumerate(COUNTS.items())
-            for c, (kind, count) in enumerate(counts.items())
-            for k in range(count)
-        ]
-        with new_folder(folder) as unfinished:
-            for name, kind, seed in tqdm(jobs, desc="drawing the built-in ants and bees", leave=False):
-                target = unfinished / name
-                image = creatures.draw_photo(kind, np.random.default_rng(seed))
-                with user_errors(target):
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    image.save(target)
-    return folder
+    return builtin.made(cache, "insects", _draw)
+
+
+def _draw(folder):
+    jobs = [
+        (f"{split}/{kind}/{kind}_{k:03d}.png", kind, [1, s, c, k])
+        for s, (split, counts) in enumerate(COUNTS.items())
+        for c, (kind, count) in enumerate(counts.items())
+        for k in range(count)
+    ]
+    for name, kind, seed in tqdm(jobs, desc="drawing the built-in ants and bees", leave=False):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        creatures.draw_photo(kind, np.random.default_rng(seed)).save(folder / name)

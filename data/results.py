@@ -30,7 +30,7 @@ import numpy as np
 import torch
 
 from data import DataError, plot, stop_early
-from data.files import alone, read_json, sweep, user_errors, write_bytes, write_json, write_text
+from data.files import BAD_JSON, alone, read_json, sweep, user_errors, write_bytes, write_json, write_text
 
 NO_MEMORY = "error: not enough memory; try smaller sizes (see --help)"
 
@@ -42,7 +42,8 @@ class Help(argparse.ArgumentDefaultsHelpFormatter):
     """Shows every default that says something."""
 
     def _get_help_string(self, action):
-        return action.help if action.default is None or action.default is False else super()._get_help_string(action)
+        silent = action.default is None or action.default is False or action.default == []
+        return action.help if silent else super()._get_help_string(action)
 
 
 class Parser(argparse.ArgumentParser):
@@ -482,7 +483,7 @@ def read_results(path):
         if not columns or any(len(row) != len(columns) for row in rows):
             raise ValueError
         return found
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except BAD_JSON:
         raise DataError(f"{path}: is no results.json of this project; remove it and run the script again") from None
 
 

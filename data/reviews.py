@@ -6,7 +6,7 @@ from pathlib import Path
 
 from data import DataError, builtin, choose, files
 from data.builtin import sentences
-from data.files import fingerprint, new_folder, write_text
+from data.files import fingerprint, write_text
 
 SPLITS = ("train", "dev", "test")
 
@@ -116,12 +116,12 @@ def read_lines(path):
 
 def write_builtin(cache):
     """The folder of the built-in sentences, in the layout of the course's, written on the first call."""
-    folder = Path(cache) / f"builtin-sentences-{builtin.version()}"
-    if not folder.is_dir():
-        with new_folder(folder) as unfinished:
-            for name, lines in sentences.splits().items():
-                write_text(unfinished / f"{name}.txt", "".join(f"{line}\n" for line in lines))
-    return folder
+    return builtin.made(cache, "sentences", _write)
+
+
+def _write(folder):
+    for name, lines in sentences.splits().items():
+        write_text(folder / f"{name}.txt", "".join(f"{line}\n" for line in lines))
 
 
 # ---- raw text

@@ -7,7 +7,6 @@ import numpy as np
 
 from data import DataError, builtin, choose
 from data.builtin import paintings
-from data.files import new_folder, user_errors
 
 CONTENT = "tubingen"
 STYLES = ("composition_vii", "the_scream", "starry_night")
@@ -55,10 +54,9 @@ def load(data, cache):
 
 def draw(cache):
     """The folder of the built-in pictures, drawn from a fixed seed on the first call (some seconds)."""
-    folder = Path(cache) / f"builtin-styles-{builtin.version()}"
-    if not folder.is_dir():
-        with new_folder(folder) as unfinished:
-            for k, (name, draw_picture) in enumerate(DRAWINGS.values()):
-                with user_errors(unfinished / name):
-                    draw_picture(np.random.default_rng([2, k])).save(unfinished / f"{name}.png")
-    return folder
+    return builtin.made(cache, "styles", _draw)
+
+
+def _draw(folder):
+    for k, (name, draw_picture) in enumerate(DRAWINGS.values()):
+        draw_picture(np.random.default_rng([2, k])).save(folder / f"{name}.png")

@@ -1,5 +1,6 @@
 """Pre-trained networks: finds a weights file, checks it, and builds the torchvision network that it belongs to."""
 
+import difflib
 import hashlib
 import os
 import re
@@ -80,10 +81,10 @@ def classifiers():
 
 def check_arch(arch):
     """Raises DataError where `arch` is not the name of a torchvision classifier."""
-    if arch not in classifiers():
-        raise DataError(
-            f"--arch {arch}: torchvision has no such classifier; it has resnet18, resnet50, vgg16, densenet121 ..."
-        )
+    known = classifiers()
+    if arch not in known:
+        near = difflib.get_close_matches(arch, known, n=3) or ["resnet18", "resnet50", "vgg16", "densenet121"]
+        raise DataError(f"--arch {arch}: torchvision has no classifier of this name; there is {', '.join(near)}")
 
 
 def build(arch, outputs):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from torch import nn
 
-from data import DataError, captions, weights
+from data import DataError, captions, photo_features, weights
 from data.builtin import scenes
 from data.captions import END, NULL, SPECIAL, SPLITS, START, UNK, decode, encode, tokenize
 from data.files import TEMPORARY
@@ -270,7 +270,7 @@ def test_a_caption_may_hold_a_tab_and_a_photos_name_a_number_sign(folder):
 
 
 def test_nothing_is_drawn_computed_or_written_when_a_set_is_read(folder, monkeypatch):
-    monkeypatch.setattr(captions, "open_photo", lambda *_: pytest.fail("opened"))
+    monkeypatch.setattr(photo_features, "open_photo", lambda *_: pytest.fail("opened"))
     before = snapshot(folder.parent)
     read(folder)
     assert snapshot(folder.parent) == before
@@ -523,12 +523,12 @@ def resnet():
 
 
 def batch_of(images, size):
-    return torch.stack([captions.whole_photo(size)(image) for image in images])
+    return torch.stack([photo_features.whole_photo(size)(image) for image in images])
 
 
 def test_a_resnets_features_are_what_its_last_layer_makes_the_scores_of(resnet):
     images = batch_of(images_of(2), 96)
-    features = captions.Extractor(resnet)(images)
+    features = photo_features.Extractor(resnet)(images)
     network = resnet.network().eval()
     assert features.shape == (2, 512)
     torch.testing.assert_close(network.fc(features), network(images))
@@ -541,7 +541,7 @@ def test_a_squeezenets_features_are_the_means_of_the_four_quarters_of_its_last_m
     assert seen.shape == (3, 512, 7, 7)
     top, bottom = seen[:, :, :4], seen[:, :, 3:]  # of seven rows the fourth is in both
     quarters = [half[..., side].mean((2, 3)) for half in (top, bottom) for side in (slice(4), slice(3, 7))]
-    features = captions.Extractor(builtin)(images)
+    features = photo_features.Extractor(builtin)(images)
     torch.testing.assert_close(features.view(3, 512, 4), torch.stack(quarters, 2))
 
 
@@ -556,7 +556,7 @@ def test_the_features_tell_left_from_right_and_above_from_below():
 
 
 def test_the_network_is_in_evaluation_mode_and_asks_for_no_gradients(resnet):
-    extractor = captions.Extractor(resnet)
+    extractor = photo_features.Extractor(resnet)
     images = batch_of(images_of(2), 64)
     assert torch.equal(extractor(images), extractor(images)) and not extractor(images).requires_grad
 
@@ -565,14 +565,14 @@ def test_the_network_is_in_evaluation_mode_and_asks_for_no_gradients(resnet):
 def test_all_of_a_photo_is_squeezed_into_a_square(size):
     image = Image.new("RGB", size, "white")
     image.paste("black", (0, 0, size[0] // 2, size[1]))
-    tensor = captions.whole_photo(32)(image)
+    tensor = photo_features.whole_photo(32)(image)
     assert tensor.shape == (3, 32, 32)
     assert (tensor[:, :, :14] < -1.5).all() and (tensor[:, :, 18:] > 2).all()
 
 
 def test_a_photos_features_do_not_depend_on_the_photos_beside_it():
     source = captions.PhotoFeatures({}, weights.load("squeezenet1_1", "builtin"), "unused", "cpu")
-    images = images_of(captions.BATCH + 3)
+    images = images_of(photo_features.BATCH + 3)
     together = source.compute(images)
     assert together.dtype == np.float32 and together.shape == (len(images), 2048)
     np.testing.assert_allclose(source.compute(images[-2:]), together[-2:], rtol=1e-4, atol=1e-5)
@@ -596,7 +596,7 @@ class Toy(nn.Module):
 
 @pytest.fixture
 def toy(monkeypatch):
-    monkeypatch.setattr(captions, "Extractor", Toy)
+    monkeypatch.setattr(photo_features, "Extractor", Toy)
     monkeypatch.setattr(Toy, "seen", 0)
     return Toy
 
@@ -695,7 +695,7 @@ def test_features_come_in_the_order_in_which_photos_are_asked_for(folder, toy):
 
 
 def test_features_are_kept_shard_by_shard_so_that_a_stopped_run_does_not_lose_them(folder, toy, monkeypatch):
-    monkeypatch.setattr(captions, "SHARD", 2)
+    monkeypatch.setattr(photo_features, "SHARD", 2)
     opened = []
 
     def tired(path):
@@ -705,21 +705,23 @@ def test_features_are_kept_shard_by_shard_so_that_a_stopped_run_does_not_lose_th
         return Image.open(path).convert("RGB")
 
     with monkeypatch.context() as patch:
-        patch.setattr(captions, "open_photo", tired)
+        patch.setattr(photo_features, "open_photo", tired)
         with pytest.raises(KeyboardInterrupt):
             read(folder).source.read("train", range(6))
     assert len(cached(folder)) == 2 and not list(folder.parent.rglob(f"{TEMPORARY}*"))
     toy.seen = 0
     resumed = read(folder).source.read("train", range(6))
     assert toy.seen == 2 and len(cached(folder)) == 3
-    monkeypatch.setattr(captions, "SHARD", 500)
+    monkeypatch.setattr(photo_features, "SHARD", 500)
     assert np.array_equal(resumed, read(folder).source.read("train", range(6)))
 
 
 def test_large_photos_are_opened_one_batch_at_a_time(folder, monkeypatch, toy):
-    monkeypatch.setattr(captions, "BATCH", 2)
+    monkeypatch.setattr(photo_features, "BATCH", 2)
     opened, most, forward = [], [], Toy.forward
-    monkeypatch.setattr(captions, "open_photo", lambda path: opened.append(path) or Image.open(path).convert("RGB"))
+    monkeypatch.setattr(
+        photo_features, "open_photo", lambda path: opened.append(path) or Image.open(path).convert("RGB")
+    )
     monkeypatch.setattr(Toy, "forward", lambda self, images: most.append(len(opened)) or forward(self, images))
     read(folder).source.read("train", range(6))
     assert most == [2, 4, 6]
@@ -1083,6 +1085,11 @@ BAD_COCO = {
     ),
     "a caption of padding alone": (
         lambda c: spoil_h5(c, train_captions=changed("train_captions", 2, [1, 0, 0, 0, 0])),
+        CAPTIONS,
+        "train_captions has one that is not <START> and words",
+    ),
+    "a caption of its start and its end alone": (
+        lambda c: spoil_h5(c, train_captions=changed("train_captions", 2, [1, 2, 0, 0, 0])),
         CAPTIONS,
         "train_captions has one that is not <START> and words",
     ),

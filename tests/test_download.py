@@ -15,7 +15,7 @@ import urllib.request
 
 import pytest
 
-from data import DataError, download, files
+from data import DataError, download, fetch, files
 from data.download import Source
 from data.results import run_main
 from tests.conftest import contents, not_as_root, run_python
@@ -79,7 +79,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(download, "PAUSES", (0, 0, 0))
+    monkeypatch.setattr(fetch, "PAUSES", (0, 0, 0))
     made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     made.daemon_threads = True
     made.handle_error = lambda *_: None  # a client that hangs up is no error of the server's
@@ -103,7 +103,7 @@ def run(tmp_path, capfd):
 
     def call(table, *words):
         try:
-            run_main(lambda: download.main([*words, "--data", str(tmp_path / "data")], table), download.GO_ON)
+            run_main(lambda: download.main([*words, "--data", str(tmp_path / "data")], table), fetch.GO_ON)
             status = 0
         except SystemExit as end:
             status = end.code
@@ -156,7 +156,7 @@ def test_a_download_cut_too_often_says_to_run_again_and_the_next_run_goes_on(ser
     server.cuts = [CUT, 0, 0, 0, 0]
     table = one_file(server, digest(CONTENT))
     assert failed(run(table, "set"), "dropped.*run the command again: it goes on where it stopped")
-    assert len(server.requests) == 2 + len(download.PAUSES)
+    assert len(server.requests) == 2 + len(fetch.PAUSES)
     left = contents(tmp_path / "data")
     assert left.pop("downloads/file.bin") == CONTENT[:CUT] and list(left) == ["downloads/file.bin.json"]
     assert "no, 40 kB downloaded so far" in run(table)[1]
@@ -181,7 +181,7 @@ def test_a_server_without_ranges_starts_over_and_the_file_is_equal(server, run, 
 def test_a_server_without_ranges_that_always_cuts_is_given_up(server, run, tmp_path):
     server.ranges, server.cuts = False, [CUT] * 20
     assert failed(run(one_file(server), "set"), "dropped")
-    assert len(server.requests) == 2 + len(download.PAUSES)
+    assert len(server.requests) == 2 + len(fetch.PAUSES)
 
 
 def test_without_validator_and_hash_nothing_is_gone_on_with(server, run, tmp_path):
@@ -233,7 +233,7 @@ def test_a_part_that_is_longer_than_the_file_is_started_over(server, run, tmp_pa
 def test_a_whole_download_that_was_not_installed_is_not_got_twice(server, run, tmp_path):
     source = one_file(server, digest(CONTENT))["set"][0]
     (tmp_path / "data" / "downloads").mkdir(parents=True)
-    download.fetch(source, tmp_path / "data" / "downloads")
+    fetch.fetch(source, tmp_path / "data" / "downloads")
     server.requests.clear()
     assert run({"set": (source,)}, "set")[0] == 0
     assert server.requests == [] and contents(tmp_path / "data") == {"file.bin": CONTENT}
@@ -314,14 +314,14 @@ def test_a_404_is_one_line_without_a_second_try(server, run, tmp_path):
 def test_a_busy_server_is_asked_again_and_then_given_up(server, run, tmp_path):
     server.status["file.bin"] = 503
     assert failed(run(one_file(server), "set"), "503 .*run the command again")
-    assert len(server.requests) == 1 + len(download.PAUSES) and os.listdir(tmp_path / "data") == []
+    assert len(server.requests) == 1 + len(fetch.PAUSES) and os.listdir(tmp_path / "data") == []
 
 
 def test_a_server_that_never_answers_is_one_line(server, run, tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "TIMEOUT", 0.05)
+    monkeypatch.setattr(fetch, "TIMEOUT", 0.05)
     server.silent = True
     assert failed(run(one_file(server), "set"), "dropped.*timed out.*run the command again")
-    assert len(server.requests) == 1 + len(download.PAUSES) and os.listdir(tmp_path / "data") == []
+    assert len(server.requests) == 1 + len(fetch.PAUSES) and os.listdir(tmp_path / "data") == []
 
 
 def test_no_server_is_one_line_at_once(server, run, tmp_path):
@@ -347,14 +347,14 @@ def test_a_redirect_in_a_circle_or_to_no_web_address_is_one_line(server, run, tm
 
 def test_a_redirect_from_https_to_http_is_not_followed():
     request = urllib.request.Request("https://example.org/a")
-    follow = download._Redirects().redirect_request
+    follow = fetch._Redirects().redirect_request
     with pytest.raises(DataError, match="unencrypted"):
         follow(request, None, 302, "", {}, "http://example.org/a")
     assert follow(request, None, 302, "", {}, "https://example.org/b").full_url == "https://example.org/b"
 
 
 def test_a_disk_too_small_is_said_before_the_download(server, run, tmp_path, monkeypatch):
-    monkeypatch.setattr(download.shutil, "disk_usage", lambda _: type("usage", (), {"free": 99_999}))
+    monkeypatch.setattr(fetch.shutil, "disk_usage", lambda _: type("usage", (), {"free": 99_999}))
     assert failed(run(one_file(server), "set"), "needs 0.1 MB, but only 100 kB are free")
     assert contents(tmp_path / "data") == {}
 

@@ -125,6 +125,11 @@ def test_a_file_without_any_word_of_the_vocabulary_is_refused(tmp_path):
         glove.load(["x", "y"], [["x"]], "builtin", write(tmp_path / "mine.txt", "a 1"), tmp_path)
 
 
+def test_a_line_that_is_cut_short_is_told_by_the_numbers_that_it_has_a_blank_at_its_end_or_not(tmp_path):
+    with pytest.raises(DataError, match=r"line 2: has 2 numbers behind its word, the first line has 3 \(cut short\)"):
+        glove.read(write(tmp_path / "mine.txt", "a 1 2 3", "b 1 2 "), ["a"])
+
+
 def test_coverage_counts_words_and_their_occurrences():
     vectors = glove.Vectors(np.zeros((4, 2)), np.array([False, True, True, False]), "")
     assert vectors.coverage([0, 8, 1, 1]) == pytest.approx({"words": 2 / 3, "tokens": 0.9})
@@ -137,6 +142,11 @@ def test_trained_vectors_are_kept_by_content(tmp_path, monkeypatch):
     assert glove.trained(sentences[:-1], tmp_path) != first and len(list(tmp_path.iterdir())) == 2
     monkeypatch.setattr(glove, "train", None)  # not needed again
     assert glove.trained(sentences, tmp_path) == first and first.read_bytes() == content
+
+
+def test_sentences_in_which_no_word_comes_twice_get_vectors_of_all_their_words(tmp_path):
+    vectors = glove.load(["good", "bad", "new"], [["good", "food"], ["bad"]], "builtin", None, tmp_path)
+    assert vectors.found.tolist() == [True, True, False]
 
 
 # ---- training

@@ -282,8 +282,8 @@ def test_a_folder_in_the_place_of_a_text_file_is_called_a_folder(tmp_path, reade
 
 
 def test_a_line_as_long_as_it_may_be_is_read(tmp_path):
-    (tmp_path / "file.txt").write_text("a" * (files.LONGEST - 1) + "\nb\n")
-    assert [len(line) for line in files.lines(tmp_path / "file.txt")] == [files.LONGEST - 1, 1]
+    (tmp_path / "file.txt").write_text("a" * files.LONGEST + "\nb\n")
+    assert [len(line) for line in files.lines(tmp_path / "file.txt")] == [files.LONGEST, 1]
 
 
 @pytest.mark.parametrize("bad", [b"\xff", b"\xed\xb2\x80", b"\xc3"], ids=["no letter", "half a pair", "cut"])

@@ -19,7 +19,7 @@ from torch import nn
 
 import image_captioning as ic
 from bleu_utils import corpus_bleu
-from data import DataError, captions, plot
+from data import DataError, captions, photo_features, plot
 from data.captions import SPECIAL, SPLITS, decode, encode, tokenize
 from data.files import write_bytes
 from data.results import Checkpoint
@@ -497,7 +497,7 @@ def load_data(flags):
     """The tiny set with the features of all its photos, in the memory alone."""
     args = ic.parse_args(list(flags))
     data = captions.load(args, "unused", "cpu")
-    data._scale({split: data.source.compute(map(captions.open_photo, data.pictures[split])) for split in SPLITS})
+    data._scale({split: data.source.compute(map(photo_features.open_photo, data.pictures[split])) for split in SPLITS})
     return data
 
 
@@ -574,7 +574,7 @@ def test_a_small_runs_examples_are_what_its_models_say_of_the_chosen_photos(fini
         model, saved = ic.load_model(finished_run.results / "image_captioning" / f"{cell}.pt")
         assert [row[0] for row in rows] == ["train"] * PHOTOS + ["val"] * 4
         for split, photo, said, people in rows:
-            image = captions.open_photo(tiny_set / "flickr8k" / "images" / photo)
+            image = photo_features.open_photo(tiny_set / "flickr8k" / "images" / photo)
             features = captions.scaled(data.source.compute([image]), (saved["mean"].numpy(), saved["spread"]))
             assert said == " ".join(decode(model.sample(features)[0], data.idx_to_word))
             k = [path.name for path in data.pictures[split]].index(photo)
@@ -795,7 +795,9 @@ def test_caption_prints_what_a_model_file_says_and_saves_a_picture(finished_run,
     assert done.status == 0 and done.err == "" and model_line(path) in done.out and "vanilla RNN" in done.out
     model, saved = ic.load_model(path)
     source = captions.PhotoFeatures({}, captions.weights.load("squeezenet1_1", "builtin"), "unused", "cpu")
-    features = captions.scaled(source.compute([captions.open_photo(photo)]), (saved["mean"].numpy(), saved["spread"]))
+    features = captions.scaled(
+        source.compute([photo_features.open_photo(photo)]), (saved["mean"].numpy(), saved["spread"])
+    )
     said = " ".join(decode(model.beam_search(features, 3, unk=False)[0], saved["vocabulary"]))
     assert re.search(rf"^{re.escape(str(photo))}  +{said}$", done.out, re.MULTILINE)
     assert set(snapshot(tmp_path)) == {"image_captioning", "image_captioning/captions.png"}
@@ -1033,7 +1035,7 @@ def test_bad_input_is_one_line_on_stderr_and_status_2_and_changes_no_result(
 def flickr8k(hw2_data, tmp_path_factory):
     """The real set, read where opening a photo fails."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(captions, "open_photo", lambda path: pytest.fail(f"opened {path}"))
+        patch.setattr(photo_features, "open_photo", lambda path: pytest.fail(f"opened {path}"))
         return captions.load(ic.parse_args(["--data", str(hw2_data)]), tmp_path_factory.mktemp("cache"), "cpu")
 
 

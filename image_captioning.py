@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from bleu_utils import corpus_bleu, evaluate_model
 from data import DataError, captions, plot, results, weights
-from data.insects import open_photo
+from data.photos import open_photo
 from rnn import CELLS, CaptioningRNN
 
 MODEL = "a model that image_captioning.py saved"
@@ -621,21 +621,15 @@ def bleu_of(said, data):
 
 def plot_full(histories, title):
     """Training and validation loss, and validation BLEU, by epoch, all cells."""
-    figure = plot.new_figure(10, 4.5)
-    figure.suptitle(title, wrap=True)
-    loss, bleu = figure.subplots(1, 2)
-    for color, (cell, history) in zip(plot.COLORS, histories.items(), strict=False):
-        epochs = range(1, len(history["train_loss"]) + 1)
-        for axes, key, scale, style, label in (
-            (loss, "train_loss", 1, "--", "training, with dropout"), (loss, "val_loss", 1, "-", "validation"),
-            (bleu, "bleu1", 100, "--", "BLEU-1"), (bleu, "bleu4", 100, "-", "BLEU-4"),
-        ):  # fmt: skip
-            values, label = [scale * value for value in history[key]], f"{NAMES[cell]}, {label}"
-            axes.plot(epochs, values, style, color=color, label=label, marker="o", markersize=3)
-    loss.set(xlabel="epoch", ylabel="loss (nats a caption)")
-    bleu.set(xlabel="epoch", ylabel="BLEU of the validation photos (%)", ylim=(0, None))
+    losses = {"train_loss": ("--", "training, with dropout"), "val_loss": ("-", "validation")}
+    panels = (
+        ("loss (nats a caption)", 1, losses),
+        ("BLEU of the validation photos (%)", 100, {"bleu1": ("--", "BLEU-1"), "bleu4": ("-", "BLEU-4")}),
+    )
+    named = {NAMES[cell]: history for cell, history in histories.items()}
+    figure, (loss, bleu) = plot.learning_curves(named, panels, title)
+    bleu.set_ylim(0, None)
     for axes, place in ((loss, "best"), (bleu, "center")):
-        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend(fontsize=8, loc=place)
     return figure
 
@@ -646,7 +640,8 @@ def plot_full(histories, title):
 def caption_photos(args):
     """`--caption`: prints what a saved model says of the user's photos, and saves it as a picture."""
     photos = [open_photo(path) for path in args.caption]
-    path = Path(args.model) if args.model else last_model(args)
+    runs = "image_captioning-full", "image_captioning", "image_captioning-quick", "image_captioning-full-quick"
+    path = results.model_file(args, "image_captioning.py", runs, ("lstm.pt", "rnn.pt"))
     model, saved = load_model(path)
     if saved["arch"] is None:
         raise DataError(
@@ -676,18 +671,6 @@ def caption_photos(args):
         plot.picture_grid(photos, texts, f"Captions by {results.shown(path.name)} ({about})", below=True), picture
     )
     print(f"  {results.shown(picture)}")
-
-
-def last_model(args):
-    """The LSTM of the last `--full` run, else of the last small one; of a quick look where there is no other."""
-    names = ["image_captioning-full", "image_captioning", "image_captioning-quick", "image_captioning-full-quick"]
-    for name in names[2 * args.quick :]:
-        for cell in ("lstm", "rnn"):
-            if (path := Path(args.results, name, f"{cell}.pt")).is_file():
-                return path
-    raise DataError(
-        f"{args.results}: holds no trained model yet; run 'python image_captioning.py' first, or give --model FILE"
-    )
 
 
 @results.quiet()

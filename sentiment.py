@@ -330,20 +330,12 @@ def mcnemar(first, second):
 
 def plot_curves(histories, title):
     """Loss and accuracy by epoch, training dashed and dev solid, all models in one figure."""
-    figure = plot.new_figure(10, 5)
-    figure.suptitle(title, wrap=True)
-    loss, accuracy = figure.subplots(1, 2)
-    for color, (name, history) in zip(plot.COLORS, histories.items(), strict=False):
-        epochs = range(1, len(history["dev_loss"]) + 1)
-        for axes, key, scale in ((loss, "loss", 1), (accuracy, "accuracy", 100)):
-            for split, style in (("train", "--"), ("dev", "-")):
-                values = [scale * value for value in history[f"{split}_{key}"]]
-                label = f"{RECIPES[name].title}, {split}"
-                axes.plot(epochs, values, style, color=color, label=label, marker="o", markersize=3)
-    loss.set(xlabel="epoch", ylabel="binary cross-entropy loss (nats)")
-    accuracy.set(xlabel="epoch", ylabel="accuracy (%)")
-    for axes in (loss, accuracy):
-        axes.xaxis.get_major_locator().set_params(integer=True)
+    panels = (
+        ("binary cross-entropy loss (nats)", 1, {"train_loss": ("--", "train"), "dev_loss": ("-", "dev")}),
+        ("accuracy (%)", 100, {"train_accuracy": ("--", "train"), "dev_accuracy": ("-", "dev")}),
+    )
+    named = {RECIPES[name].title: history for name, history in histories.items()}
+    figure, (_, accuracy) = plot.learning_curves(named, panels, title, height=5)
     figure.legend(*accuracy.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8)
     return figure
 
@@ -618,7 +610,7 @@ def show_predictions(args):
         sentences = [reviews.tokenize(text) for text in args.predict]
         if [] in sentences:
             raise DataError(f"--predict: sentence {sentences.index([]) + 1} has no words in it")
-    path = Path(args.model) if args.model else last_models(args)
+    path = results.model_file(args, "sentiment.py", ("sentiment", "sentiment-quick"), ("models.pt",))
     models, saved = load_models(path)
     print(
         f"models: {results.shown(path)} (trained on {results.shown(saved['data'])}; {results.shown(saved['weights'])})"
@@ -634,17 +626,6 @@ def show_predictions(args):
         rows.append([results.shown(" ".join(sentence), 60), *shares, results.shown(strange, 60)])
     print("the probability that a sentence is a good review, by each model; words that none of them knows")
     results.print_table(["sentence", *chances, "not in the vocabulary"], rows)
-
-
-def last_models(args):
-    """The models of the last run; those of a quick look only with --quick or where there are no others."""
-    folders = [Path(args.results, "sentiment" + suffix) for suffix in ("", "-quick")]
-    for folder in folders[args.quick :]:
-        if (folder / "models.pt").is_file():
-            return folder / "models.pt"
-    raise DataError(
-        f"{args.results}: holds no trained model yet; run 'python sentiment.py' first, or give --model FILE"
-    )
 
 
 # ---- flags

@@ -23,8 +23,9 @@ from torch import nn
 from torchvision.transforms import functional
 from tqdm import tqdm
 
-from data import DataError, insects, plot, results, styles, weights
+from data import DataError, plot, results, styles, weights
 from data.files import fingerprint, sha256
+from data.photos import open_photo
 
 ARCH = "squeezenet1_1"
 PRESETS = {
@@ -165,7 +166,7 @@ def make_losses(layers, content, style, content_layer, content_weight, style_lay
 
 def open_picture(picture):
     """A picture as an RGB image: a file name, or an image that is open already."""
-    return picture.convert("RGB") if isinstance(picture, Image.Image) else insects.open_photo(picture)
+    return picture.convert("RGB") if isinstance(picture, Image.Image) else open_photo(picture)
 
 
 def fit_size(picture, size, flag):
@@ -414,7 +415,7 @@ def plan(args):
         )
         given = {key: getattr(args, key) for key in PRESETS[preset]}
         setting = PRESETS[preset] | {key: value for key, value in given.items() if value is not None}
-        content, style = map(insects.open_photo, paths)
+        content, style = map(open_photo, paths)
         jobs["stylized" if args.style else names[1]] = Job(
             names, content, style, setting, fingerprint(*map(sha256, paths))
         )  # fmt: skip

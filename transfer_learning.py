@@ -24,6 +24,7 @@ from torchvision import transforms
 from tqdm import tqdm
 
 from data import DataError, insects, plot, results, weights
+from data.photos import open_photo
 
 USUAL_ARCH, BUILTIN_ARCH = "resnet18", "shufflenet_v2_x0_5"
 QUICK_PHOTOS = 64  # of each split, with --quick
@@ -314,20 +315,12 @@ def plot_curves(histories, guess, title):
 
     guess: the share of the commonest class among the validation photos, which a model that learned nothing gets too.
     """
-    figure = plot.new_figure(10, 4.5)
-    figure.suptitle(title, wrap=True)
-    loss, accuracy = figure.subplots(1, 2)
-    for color, (name, history) in zip(plot.COLORS, histories.items(), strict=False):
-        epochs = range(1, len(history["val_loss"]) + 1)
-        for axes, key, scale in ((loss, "loss", 1), (accuracy, "accuracy", 100)):
-            for split, style in (("train", "--"), ("val", "-")):
-                values = [scale * value for value in history[f"{split}_{key}"]]
-                axes.plot(epochs, values, style, color=color, label=f"{name}, {split}", marker="o", markersize=3)
-    loss.set(xlabel="epoch", ylabel="cross-entropy loss (nats)")
+    panels = (
+        ("cross-entropy loss (nats)", 1, {"train_loss": ("--", "train"), "val_loss": ("-", "val")}),
+        ("accuracy (%)", 100, {"train_accuracy": ("--", "train"), "val_accuracy": ("-", "val")}),
+    )
+    figure, (loss, accuracy) = plot.learning_curves(histories, panels, title)
     loss.set_ylim(0, 1.08 * loss.dataLim.ymax)
-    accuracy.set(xlabel="epoch", ylabel="accuracy (%)")
-    for axes in (loss, accuracy):
-        axes.xaxis.get_major_locator().set_params(integer=True)
     accuracy.axhline(100 * guess, color="grey", linestyle=":", label="always the commonest class")
     figure.legend(*accuracy.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     return figure
@@ -479,8 +472,9 @@ def measure(model, history, loader, classes):
 def show_predictions(args):
     """`--predict`: prints what a saved model says of the user's photos, and saves it as a picture."""
     device = results.pick_device(args.device)
-    photos = [insects.open_photo(path) for path in args.predict]
-    path = Path(args.model) if args.model else last_model(args)
+    photos = [open_photo(path) for path in args.predict]
+    runs, files = ("transfer_learning", "transfer_learning-quick"), ("freeze.pt", "finetune.pt", "scratch.pt")
+    path = results.model_file(args, "transfer_learning.py", runs, files)
     model, saved = load_model(path)
     about = results.shown(f"{saved['scenario']}, {saved['arch']}, trained on {saved['data']}")
     classes = [results.shown(name, 30) for name in saved["classes"]]
@@ -500,18 +494,6 @@ def show_predictions(args):
     plot.save_figure(figure, picture)
     results.print_table(["photo", "class", "probabilities"], rows)
     print(f"  {results.shown(picture)}")
-
-
-def last_model(args):
-    """The last run's freeze, else finetune, else scratch; a quick look's only with --quick or if there is no other."""
-    folders = [Path(args.results, "transfer_learning" + suffix) for suffix in ("", "-quick")]
-    for folder in folders[args.quick :]:
-        for name in ("freeze", "finetune", "scratch"):
-            if (path := folder / f"{name}.pt").is_file():
-                return path
-    raise DataError(
-        f"{args.results}: holds no trained model yet; run 'python transfer_learning.py' first, or give --model FILE"
-    )
 
 
 @results.quiet()

@@ -22,6 +22,27 @@ def new_figure(width, height):
     return matplotlib.figure.Figure(figsize=(width, height), layout="constrained")
 
 
+def learning_curves(histories, panels, title, height=4.5):
+    """A panel a measure, side by side, by epoch; a colour for each of several trainings.
+
+    histories: {what was trained: {key: a list of one number an epoch}}. panels: of each the label of its y axis, a
+    factor, and {key: (line style, label)}, whose lines it shows.
+    Returns the figure and its axes, without a legend.
+    """
+    figure = new_figure(5 * len(panels), height)
+    figure.suptitle(title, wrap=True)
+    grid = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (label, factor, lines) in zip(grid, panels, strict=True):
+        axes.set(xlabel="epoch", ylabel=label)
+        for color, (name, history) in zip(COLORS, histories.items(), strict=False):
+            for key, (style, which) in lines.items():
+                values = [factor * value for value in history[key]]
+                epochs = range(1, len(values) + 1)
+                axes.plot(epochs, values, style, color=color, label=f"{name}, {which}", marker="o", markersize=3)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    return figure, grid
+
+
 def picture_grid(images, captions, title, below=False):
     """Pictures, four a row, each with its caption (text, marked) above or below; marked ones have a frame."""
     columns = min(4, len(images))

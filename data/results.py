@@ -458,6 +458,21 @@ class Run:
         show_results(results, self.folder)
 
 
+def model_file(args, script, runs, files):
+    """The file of the model to use: `--model`, or else the first of `files` in the first of `runs` that has one.
+
+    runs: folders below `--results`, the best first; with --quick those of a quick look alone.
+    Raises DataError, which names the script to run, where there is none.
+    """
+    if args.model:
+        return Path(args.model)
+    for run in runs:
+        for file in files if run.endswith("-quick") or not args.quick else ():
+            if (path := Path(args.results, run, file)).is_file():
+                return path
+    raise DataError(f"{args.results}: holds no trained model yet; run 'python {script}' first, or give --model FILE")
+
+
 def versions():
     """What a number may depend on: versions, the machine, threads."""
     found = {"python": platform.python_version(), "numpy": np.__version__, "torch": torch.__version__}

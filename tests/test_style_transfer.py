@@ -14,8 +14,9 @@ from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import style_transfer as st
-from data import DataError, builtin, insects, styles, weights
+from data import DataError, builtin, styles, weights
 from data.builtin import paintings
+from data.photos import open_photo
 from data.results import Checkpoint
 from tests import runs
 from tests.conftest import random_state, snapshot
@@ -633,7 +634,7 @@ def test_keep_colors_gives_the_same_losses_and_a_picture_in_the_contents_colours
     assert command(st.main, *flags, "--keep-colors", "--results", tmp_path).status == 0
     assert read(tmp_path)["metrics"] == read(finished_run)["metrics"]
     plain, kept = (Image.open(at / "style_transfer" / "stylized.png") for at in (finished_run, tmp_path))
-    assert np.array_equal(kept, st.keep_colors(plain, insects.open_photo(own_pictures / "cat.jpg")))
+    assert np.array_equal(kept, st.keep_colors(plain, open_photo(own_pictures / "cat.jpg")))
 
 
 MODES = ["L", "LA", "1", "P", "RGBA", "CMYK", "16 bit", "exif"]
@@ -680,7 +681,7 @@ def test_the_courses_pictures_and_weights_run_from_the_data_folder(hw2_data, tmp
 @pytest.mark.slow
 @pytest.mark.parametrize("name", st.PRESETS)
 def test_the_total_loss_of_each_real_picture_is_within_2_percent_of_the_plain_formulations(hw2_data, name):
-    content, style = (insects.open_photo(hw2_data / "styles" / f"{which}.jpg") for which in (styles.CONTENT, name))
+    content, style = (open_photo(hw2_data / "styles" / f"{which}.jpg") for which in (styles.CONTENT, name))
     pretrained = weights.load(st.ARCH, hw2_data)
     _, history = st.style_transfer(content, style, **st.PRESETS[name], network=pretrained.network())
     plain = plain_transfer(pretrained.network(), content, style, st.STEPS, **st.PRESETS[name])

@@ -26,6 +26,7 @@ from tqdm import tqdm
 from bleu_utils import corpus_bleu, evaluate_model
 from data import DataError, captions, plot, results, weights
 from data.photos import open_photo
+from data.tensors import load_tensors, quiet
 from rnn import CELLS, CaptioningRNN
 
 MODEL = "a model that image_captioning.py saved"
@@ -673,10 +674,10 @@ def caption_photos(args):
     print(f"  {results.shown(picture)}")
 
 
-@results.quiet()
+@quiet()
 def load_model(path):
     """A model that `save_model` saved, as a CaptioningRNN, and what was saved with it. DataError for other files."""
-    saved = results.load_tensors(path, MODEL)
+    saved = load_tensors(path, MODEL)
     try:
         words, params = saved["vocabulary"], {name: value.numpy() for name, value in saved["params"].items()}
         texts = [saved["script"], saved["data"], saved["features"], saved["features_id"], *words]

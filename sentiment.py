@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from data import DataError, glove, plot, results, reviews
+from data.tensors import load_tensors, quiet
 
 PAD, UNKNOWN = 0, 1  # the first two numbers of a vocabulary: no word at all, and every word that is not in it
 MODEL = "models that sentiment.py saved"
@@ -563,10 +564,10 @@ def saved_model(model):
     return {"size": size, "hidden": hidden, "state": {key: value.cpu() for key, value in model.state_dict().items()}}
 
 
-@results.quiet()
+@quiet()
 def load_models(path):
     """The models of a file that `report` saved, by name, and what was saved with them. DataError for any other file."""
-    saved = results.load_tensors(path, MODEL)
+    saved = load_tensors(path, MODEL)
     try:
         vocabulary, parts, texts = saved["vocabulary"], saved["models"], [saved["data"], saved["weights"]]
         if saved["script"] != "sentiment" or not isinstance(vocabulary, list) or not parts:

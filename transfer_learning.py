@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from data import DataError, insects, plot, results, weights
 from data.photos import open_photo
+from data.tensors import load_tensors, quiet
 
 USUAL_ARCH, BUILTIN_ARCH = "resnet18", "shufflenet_v2_x0_5"
 QUICK_PHOTOS = 64  # of each split, with --quick
@@ -496,10 +497,10 @@ def show_predictions(args):
     print(f"  {results.shown(picture)}")
 
 
-@results.quiet()
+@quiet()
 def load_model(path):
     """A model that `report` saved, ready to predict, and what was saved with it. DataError for any other file."""
-    saved = results.load_tensors(path, MODEL)
+    saved = load_tensors(path, MODEL)
     try:
         classes, texts = saved["classes"], [saved["script"], saved["scenario"], saved["arch"], saved["data"]]
         if saved["script"] != "transfer_learning" or saved["val_size"] not in range(1, 1025):

@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from data.builtin import creatures, version
 from data.files import fingerprint, new_folder, user_errors, write_json
-from data.results import Checkpoint, Parser, at_least, run_main, save_tensors, seed_all
+from data.results import Checkpoint, Parser, at_least, run_main, seed_all
+from data.tensors import save_tensors
 from data.weights import BUILTIN, MEAN, STD, build
 
 SIDE, INPUT = 112, 96  # pixels a drawing has, and a training image

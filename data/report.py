@@ -18,7 +18,8 @@ from PIL import Image
 
 from data import DataError
 from data.files import user_errors, write_text
-from data.results import Parser, quiet, read_results, run_main, shown
+from data.results import Parser, read_results, run_main, shown
+from data.tensors import quiet
 
 STYLE = Path(__file__).with_name("report.css")
 PICTURE_BYTES = 8_000_000  # the scripts' own plots of photos have about two million

@@ -13,7 +13,8 @@ import torchvision
 
 from data import HOME, DataError, check_folder, locate
 from data.files import sha256
-from data.results import load_tensors, shown
+from data.results import shown
+from data.tensors import load_tensors
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels, as every torchvision network expects
 BUILTIN = HOME / "builtin_weights"

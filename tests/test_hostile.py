@@ -26,7 +26,7 @@ import image_captioning as ic
 import sentiment
 import style_transfer
 import transfer_learning as tl
-from data import captions, files, glove, insects, plot, results, reviews, weights
+from data import captions, files, glove, insects, plot, results, reviews, tensors, weights
 from rnn import CaptioningRNN
 from tests.conftest import ARCH, run_python
 from tests.runs import CODE, SCRIPTS, check_one_error, ctrl_c_at_save, refused, write
@@ -152,24 +152,24 @@ TENSORS = {
 @pytest.mark.parametrize("case", TENSORS)
 def test_a_file_of_tensors_without_end_is_one_line_at_once(tmp_path, case):
     TENSORS[case](tmp_path / "model.pt")
-    check_one_error(lambda: results.load_tensors(tmp_path / "model.pt", "a model"), tmp_path / "model.pt")
+    check_one_error(lambda: tensors.load_tensors(tmp_path / "model.pt", "a model"), tmp_path / "model.pt")
 
 
 @pytest.mark.parametrize("case", ["a results.json", "a list in JSON", "a web page"])
 def test_a_text_file_is_called_no_pytorch_file_and_not_one_that_could_run_code(tmp_path, case):
     TENSORS[case](tmp_path / "model.pt")
-    check_one_error(lambda: results.load_tensors(tmp_path / "model.pt", "a model"), "no PyTorch file")
+    check_one_error(lambda: tensors.load_tensors(tmp_path / "model.pt", "a model"), "no PyTorch file")
 
 
 def test_a_folder_in_the_place_of_a_model_is_called_a_folder(tmp_path):
-    check_one_error(lambda: results.load_tensors(tmp_path, "a model"), f"{tmp_path}: is a folder")
+    check_one_error(lambda: tensors.load_tensors(tmp_path, "a model"), f"{tmp_path}: is a folder")
 
 
 def test_a_model_of_several_levels_and_of_tensors_with_two_names_is_read(tmp_path):
     shared = torch.arange(1000.0)
     content = {"a": {"b": [{"c": (shared, [1, "x", None])}]}, "again": shared}
     torch.save(content, tmp_path / "good.pt")
-    found = results.load_tensors(tmp_path / "good.pt", "a model")
+    found = tensors.load_tensors(tmp_path / "good.pt", "a model")
     assert torch.equal(found["again"], shared) and found["a"]["b"][0]["c"][1] == [1, "x", None]
 
 
@@ -703,7 +703,7 @@ def test_odd_text_in_a_figure_is_drawn_as_it_is_written(tmp_path, text):
 
 MEASURE = """
 import resource, sys
-from data import DataError, captions, files, glove, insects, results, reviews
+from data import DataError, captions, files, glove, insects, results, reviews, tensors
 from pathlib import Path
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 before = peak()
@@ -734,7 +734,7 @@ HUNGRY = {  # what makes the file, and what reads it
     "reviews of a gigabyte in one line": (LONG["a line of a gigabyte"], "reviews.read_labelled(path)"),
     "sentences of a gigabyte in one line": (LONG["a line of a gigabyte"], "reviews.read_unlabelled(path)"),
     "vectors of a gigabyte in one line": (LONG["a line of a gigabyte"], "glove.read(path, ['good'])"),
-    "a packed tensor of 1.5 GB": (lambda path: save_zip_bomb(path, 1500 * MB), "results.load_tensors(path, 'x')"),
+    "a packed tensor of 1.5 GB": (lambda path: save_zip_bomb(path, 1500 * MB), "tensors.load_tensors(path, 'x')"),
     "a picture with see-through parts": (save_rgba, "insects.open_photo(path)"),
     "a picture of 32 bit": (save_grey, "insects.open_photo(path)"),
     "a huge packed text in a picture": (png_with(b"zTXt", b"name\0\0", 256), "insects.open_photo(path)"),

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from data import DataError, files, plot, results
+from data.tensors import load_tensors
 from tests.conftest import REPO, python_environment, run_python, snapshot
 from tests.runs import RESULTS_KEYS, check_one_error
 
@@ -360,7 +361,7 @@ def test_a_run_finishes_although_the_run_before_names_a_model_that_can_be_no_fil
 def test_tensors_of_an_odd_kind_are_a_dataerror(tmp_path, content):
     torch.save({"fc.weight": content}, tmp_path / "odd.pth")
     with pytest.raises(DataError, match="odd.pth: "):
-        results.load_tensors(tmp_path / "odd.pth", "a weights file")
+        load_tensors(tmp_path / "odd.pth", "a weights file")
 
 
 @pytest.mark.parametrize(

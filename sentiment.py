@@ -658,7 +658,7 @@ def parse_args(argv=None):
     parser.add_argument("--model", metavar="FILE", help="models for --predict (default: models.pt of the last run)")
     args = parser.parse_args(argv)
     for flag in ("--predict", "--predict-file"):
-        parser.keep_to(flag, "--model", "--data", "--results", "--device", "--quick")
+        parser.keep_to(flag, "--model", "--results", "--device", "--quick")
     if args.model and not (args.predict or args.predict_file):
         parser.error("--model goes with --predict or --predict-file")
     if len(set(args.seeds)) < len(args.seeds):

@@ -558,7 +558,7 @@ def parse_args(argv=None):
         help="the model for --predict (default: the last run's freeze, else finetune, else scratch)",
     )
     args = parser.parse_args(argv)
-    parser.keep_to("--predict", "--model", "--data", "--results", "--device", "--quick")
+    parser.keep_to("--predict", "--model", "--results", "--device", "--quick")
     if args.model and not args.predict:
         parser.error("--model goes with --predict")
     args.epochs = args.epochs or (2 if args.quick else 10)

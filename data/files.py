@@ -170,6 +170,8 @@ def alone(folder, advice):
 def sweep(folder):
     """Removes what killed runs left unfinished in `folder`; what a living one is still writing is locked, and stays."""
     for path in Path(folder).glob(f"{TEMPORARY}*"):
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):  # none of ours; opening a pipe would wait
+            continue
         with contextlib.suppress(OSError), _held(path, wait=False) as locked:
             if locked:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from data import DataError
-from data.files import user_errors, write_text
+from data.files import sweep, user_errors, write_text
 from data.results import Parser, read_results, run_main, shown
 from data.tensors import quiet
 
@@ -395,6 +395,7 @@ def main(argv=None):
     parser.add_argument("results", nargs="?", default="results", metavar="DIR", help="the results folder")
     name = parser.parse_args(argv).results
     path = Path(name) / "report.html"
+    sweep(path.parent)
     flag = "" if Path(name) == Path("results") else f" --results {text(shlex.quote(name), 1000)}"
     write_text(path, page(Path(name), flag))
     print(f"the page of all results, to open in a browser: {shown(path, 500)}")

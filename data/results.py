@@ -19,6 +19,7 @@ import math
 import os
 import platform
 import random
+import shutil
 import signal
 import sys
 import time
@@ -148,7 +149,8 @@ def run_main(main, go_on="the same command with --resume goes on from the last c
 
 
 def _last_words(message, status):
-    print(shown(message, 1000), file=sys.stderr)
+    line = shown(message, 10_000)
+    print(line if len(line) < 1000 else f"{line[:600]} ... {line[-300:]}", file=sys.stderr)
     return status
 
 
@@ -267,6 +269,8 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
             stack.enter_context(alone(self.folder, "wait for it, or give another --results"))
+            if self.unfinished.is_symlink() or (self.unfinished.exists() and not self.unfinished.is_dir()):
+                raise DataError(f"{self.unfinished}: should be a folder of this program's own; remove it")
             for folder in (self.folder.parent / "cache", self.folder, self.unfinished):
                 sweep(folder)
             self._take_up() if self.resume else self._start_anew()
@@ -279,13 +283,17 @@ class Run:
     def _checkpoints(self):
         return sorted(self.folder.glob("checkpoint-*.pt"))
 
-    def _clear(self, outdated=()):
-        """Removes the files of the run before that are outdated, and all that a run which is not finished leaves."""
-        with user_errors(self.folder):
-            for path in [*outdated, *self.unfinished.glob("*"), *self._checkpoints()]:
-                path.unlink()
+    def _clear(self):
+        """Removes all that a run which is not finished leaves."""
+        with user_errors(self.unfinished):
             if self.unfinished.exists():
-                self.unfinished.rmdir()
+                shutil.rmtree(self.unfinished)
+        self._remove(self._checkpoints())
+
+    def _remove(self, paths):
+        for path in paths:
+            with user_errors(path):
+                path.unlink(missing_ok=True)
 
     def _start_anew(self):
         self._clear()
@@ -334,14 +342,25 @@ class Run:
     def _files(self):
         return [*(made["file"] for made in self.plots), *self.models, *self.texts]
 
+    def _move_up(self, file):
+        with user_errors(self.folder / file):
+            os.replace(self.unfinished / file, self.folder / file)
+
     def _outdated(self):
         """The files that the results.json of the run before names and this run has not."""
         try:
             before = read_results(self.folder / "results.json") or {"plots": []}
             names = {*(made["file"] for made in before["plots"]), *before.get("models", ()), *before.get("texts", ())}
+            names = {name for name in names if name.endswith((".png", ".pt", ".txt")) and "checkpoint-" not in name}
             names -= {*self._files()}
             return [path for name in names if (path := self.folder / Path(name).name).is_file()]
-        except (DataError, TypeError, KeyError, OSError):  # no results.json of ours: nothing is known to be outdated
+        except (
+            DataError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            OSError,
+        ):  # no results.json of ours: nothing is known to be outdated
             return []
 
     def finish(self, metrics, columns, rows):
@@ -350,23 +369,25 @@ class Run:
         Files of the run before that this one did not write again go too: the folder shows one run.
 
         metrics: nested dicts and lists of numbers. columns, rows: the short table, cells as text.
-        Raises DataError, before anything is moved, where a file of this run is no longer there.
+        Raises DataError, before anything is moved, where a file of this run is gone or a folder is in its way.
         """
         for path in (self.unfinished / file for file in self._files()):
             if not path.is_file():
                 raise DataError(f"{path}: was removed while the run was busy; --resume makes it again")
+            if (self.folder / path.name).is_dir():
+                raise DataError(f"{self.folder / path.name}: is a folder; remove it, then go on with --resume")
         self.seconds["total"] = time.perf_counter() - self.started
         results = {
             **self.saved, "metrics": metrics, "table": {"columns": columns, "rows": rows},
             "seconds": {name: round(value, 1) for name, value in self.seconds.items()},
             "versions": versions(), "plots": self.plots, "models": self.models, "texts": self.texts,
         }  # fmt: skip
-        outdated = self._outdated()
         write_json(self.unfinished / "results.json", results)
-        for file in [*self._files(), "results.json"]:
-            with user_errors(self.folder / file):
-                os.replace(self.unfinished / file, self.folder / file)
-        self._clear(outdated)
+        for file in self._files():
+            self._move_up(file)
+        self._remove(self._outdated())
+        self._move_up("results.json")  # the last: as long as the old one is there, a kill loses nothing
+        self._clear()
         show_results(results, self.folder)
 
 

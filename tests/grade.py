@@ -44,6 +44,7 @@ COLUMNS = ("values", "gradients", "float32", "unchanged", "stable")
 POINTS = ("values", "gradients")  # the columns that the handout asks for
 VALUES_BOUND, NUMERIC_BOUND = 1e-6, 1e-5  # on relative errors, of float64 against our values and numeric gradients
 WIDTH = 96
+FORGED = "wrote into the pipe of the grader"
 
 
 class Failure(Exception):
@@ -150,11 +151,13 @@ class Student:
             raise Broken(f"ended the Python process ({how})")
         try:
             reply = json.loads(line)
-        except ValueError:
+            failed = (Missing if reply["absent"] else Broken)(str(reply["error"])) if "error" in reply else None
+            list(map(unpack, reply.get("results", [])))
+        except Exception:  # the student's code may write anything, and so anything may come of it
             self._stop()
-            raise Broken("wrote into the pipe of the grader") from None
-        if "error" in reply:
-            raise (Missing if reply["absent"] else Broken)(reply["error"])
+            raise Broken(FORGED) from None
+        if failed:
+            raise failed
         return reply
 
 
@@ -246,10 +249,12 @@ def gradient_axes(name):
 
 def named(reply, names, ignored=()):
     """The results of a reply by name. Raises Broken where there are more or fewer (`ignored` at the end too)."""
-    wanted = [*names, *ignored]
-    if reply["count"] != len(wanted):
-        came = f"{reply['count']} value{'s' * (reply['count'] != 1)}" if reply["count"] else "None"
+    wanted, count = [*names, *ignored], reply.get("count")
+    if count != len(wanted):
+        came = f"{count} value{'s' * (count != 1)}" if count else "None"
         raise Broken(f"returned {came}, expected {len(wanted)}: {', '.join(wanted)}")
+    if len(reply.get("results", [])) != len(names):
+        raise Broken(FORGED)
     return dict(zip(names, map(unpack, reply["results"]), strict=True))
 
 
@@ -895,7 +900,7 @@ def main(argv=None):
     parser = Parser(prog="python -m tests.grade", description=main.__doc__)
     parser.add_argument("submission", metavar="DIR", help="the student's folder")
     parser.add_argument(
-        "--timeout", type=at_least(0.1, float), default=20, metavar="S",
+        "--timeout", type=at_least(0.1, float, below=1e6), default=20, metavar="S",
         help="seconds for one call; a function that takes longer is stopped, and the next one goes on",
     )  # fmt: skip
     args = parser.parse_args(argv)

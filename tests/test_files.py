@@ -153,6 +153,14 @@ def test_what_a_killed_process_left_unfinished_is_swept_away_and_what_a_living_o
     files.sweep(tmp_path / "nosuch")
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_a_pipe_or_a_link_with_the_name_of_an_unfinished_file_is_passed_over(tmp_path):
+    os.mkfifo(tmp_path / f"{files.TEMPORARY}pipe")
+    (tmp_path / f"{files.TEMPORARY}link").symlink_to(tmp_path)
+    files.sweep(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
 def test_without_locks_nothing_is_swept_away_as_nothing_tells_whose_it_is(tmp_path, monkeypatch):
     (tmp_path / f"{files.TEMPORARY}1-x").touch()
     monkeypatch.setattr(files, "fcntl", None)

@@ -249,6 +249,57 @@ def test_a_run_whose_plot_or_model_was_removed_meanwhile_writes_no_results_json_
     assert not (tmp_path / "script" / "results.json").exists()
 
 
+@pytest.mark.parametrize("kind", ["a link", "a file"])
+def test_what_lies_in_the_place_of_the_unfinished_files_is_named_and_nothing_behind_it_is_touched(tmp_path, kind):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").touch()
+    (tmp_path / "script").mkdir()
+    place = tmp_path / "script" / "unfinished"
+    place.symlink_to(tmp_path / "mine") if kind == "a link" else place.touch()
+    before = snapshot(tmp_path)
+    with pytest.raises(DataError, match="script/unfinished: .*remove it"), make_run(tmp_path):
+        pass
+    assert snapshot(tmp_path) == before
+
+
+def test_a_folder_in_the_place_of_a_result_is_named_before_any_result_is_replaced(tmp_path):
+    with make_run(tmp_path) as run:
+        finish(run)
+    with make_run(tmp_path) as run:
+        run.model("model.pt", {})
+        (run.folder / "model.pt").mkdir()
+        before = snapshot(run.folder)
+        with pytest.raises(DataError, match="script/model.pt: is a folder"):
+            finish(run)
+        assert {name: snapshot(run.folder)[name] for name in before} == before
+
+
+def test_an_earlier_results_json_cannot_have_the_new_one_or_a_checkpoint_removed(tmp_path):
+    with make_run(tmp_path) as run:
+        finish(run)
+    path = tmp_path / "script" / "results.json"
+    path.write_text(
+        json.dumps({**json.loads(path.read_text()), "texts": ["results.json", "checkpoint-start.pt", "x.md"]})
+    )
+    (path.parent / "x.md").touch()
+    with make_run(tmp_path) as run:
+        finish(run)
+    assert json.loads(path.read_text())["texts"] == [] and (path.parent / "x.md").exists()
+
+
+def test_outdated_files_go_before_results_json_is_replaced_so_that_a_kill_leaves_none(tmp_path, monkeypatch):
+    with make_run(tmp_path) as run:
+        run.model("old.pt", {})
+        finish(run)
+    with make_run(tmp_path) as run:
+        move = run._move_up
+        monkeypatch.setattr(run, "_move_up", lambda file: file != "results.json" and move(file))
+        with pytest.raises(DataError):  # as if killed: results.json has not moved
+            monkeypatch.setattr(run, "_clear", lambda: (_ for _ in ()).throw(DataError("killed")))
+            finish(run)
+    assert not (tmp_path / "script" / "old.pt").exists()
+
+
 def test_a_new_run_drops_what_an_unfinished_one_had_written(tmp_path):
     with make_run(tmp_path) as run:
         run.text("said.txt", ["one"])

@@ -644,6 +644,8 @@ def caption_photos(args):
     runs = "image_captioning-full", "image_captioning", "image_captioning-quick", "image_captioning-full-quick"
     path = results.model_file(args, "image_captioning.py", runs, ("lstm.pt", "rnn.pt"))
     model, saved = load_model(path)
+    if not args.model and "-full" not in path.parent.name:
+        print("note: this model knows a few sentences by heart; one trained with --full describes new photos")
     if saved["arch"] is None:
         raise DataError(
             f"{path}: cannot caption photos: it learned from features in cs231n's files, whose network is not here; "

@@ -622,7 +622,7 @@ def show_predictions(args):
         raise DataError(f"{path}: holds numbers that are too large to compute with; train again")
     known, rows = set(saved["vocabulary"]), []
     for k, sentence in enumerate(sentences):
-        strange = " ".join(dict.fromkeys(word for word in sentence if word not in known))
+        strange = " ".join(dict.fromkeys(f"'{word}'" for word in sentence if word not in known))
         shares = [f"{chance[k]:.1%}" for chance in chances.values()]
         rows.append([results.shown(" ".join(sentence), 60), *shares, results.shown(strange, 60)])
     print("the probability that a sentence is a good review, by each model; words that none of them knows")

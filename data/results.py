@@ -467,7 +467,7 @@ def main(argv=None):
     for at, results in found.items():
         names = results["table"]["columns"][1:]
         for row in results["table"]["rows"]:
-            figures = ", ".join(f"{name} {cell}" for name, cell in zip(names, row[1:], strict=True))
+            figures = ", ".join(f"{name} {cell}" for name, cell in zip(names, row[1:], strict=True) if cell)
             rows.append([at.name, results["data"], row[0], figures])
     print_table(["script", "data", "what", "figures"], rows)
     print("\nplots:")

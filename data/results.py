@@ -455,12 +455,19 @@ def print_table(columns, rows):
 # ---- the overview of all results
 
 
+def homework_order(name):
+    """Where the homework has the problem whose results lie in a folder of that name; behind all of them for others."""
+    problems = ("transfer_learning", "style_transfer", "image_captioning", "sentiment")
+    return next((k for k, problem in enumerate(problems) if name.startswith(problem)), len(problems))
+
+
 def main(argv=None):
     """`python -m data.results [DIR]`: one table of all the results that lie under DIR, and the paths of their plots."""
     parser = Parser(prog="python -m data.results", description=main.__doc__)
     parser.add_argument("results", nargs="?", default="results", metavar="DIR", help="the results folder")
     folder = Path(parser.parse_args(argv).results)
-    found = {path.parent: read_results(path) for path in sorted(folder.glob("*/results.json"))}
+    paths = sorted(folder.glob("*/results.json"), key=lambda path: (homework_order(path.parent.name), path))
+    found = {path.parent: read_results(path) for path in paths}
     if not found:
         raise DataError(f"{folder}: no results there; run a script first")
     rows = []

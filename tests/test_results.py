@@ -518,6 +518,11 @@ def test_the_overview_is_one_table_of_all_runs_with_the_paths_of_their_plots(tmp
         assert str(tmp_path / script / "plot.png") in out
 
 
+def test_the_overview_has_the_problems_in_the_homeworks_order():
+    names = ["sentiment", "x", "image_captioning-full", "style_transfer-quick", "transfer_learning"]
+    assert sorted(names, key=results.homework_order) == [names[4], names[3], names[2], "sentiment", "x"]
+
+
 def test_the_overview_of_a_folder_without_results_is_a_dataerror_that_names_it(tmp_path, all_results):
     with pytest.raises(DataError, match=f"{tmp_path}: no results there"):
         all_results(tmp_path)

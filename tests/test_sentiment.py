@@ -489,7 +489,7 @@ def test_predict_prints_every_models_probability_and_the_words_that_none_knows(f
     encoded = Encoded([["the", "soup", "was", "n't", "good", "!"]], saved["vocabulary"])
     shares = [f"{sentiment.predict(m, encoded).sigmoid().item():.1%}" for m in models.values()]
     assert re.search(r"^the soup was n't good ! +" + " +".join(map(re.escape, shares)), done.out, re.MULTILINE)
-    assert re.search(r"^zzyzx qwerty .*% +zzyzx qwerty$", done.out, re.MULTILINE)
+    assert re.search(r"^zzyzx qwerty .*% +'zzyzx' 'qwerty'$", done.out, re.MULTILINE)
     for recipe in RECIPES.values():
         assert recipe.title in done.out
 

@@ -2,9 +2,9 @@
 
 import io
 import math
-import warnings
 
 from data.files import write_bytes
+from data.tensors import quiet
 
 # Okabe & Ito: distinct to colour-blind eyes
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -66,8 +66,7 @@ def picture_grid(images, captions, title, below=False):
 def save_figure(figure, path):
     """Writes a matplotlib figure as a PNG, whole or not at all."""
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a letter that the font lacks: it is drawn as a box
+    with quiet():  # of a letter that the font lacks: it is drawn as a box
         figure.set_dpi(150)
         figure.draw_without_rendering()  # one layout is not enough for labels below pictures: they would be cut off
         figure.savefig(buffer, format="png", dpi=150)

@@ -354,13 +354,7 @@ class Run:
             names = {name for name in names if name.endswith((".png", ".pt", ".txt")) and "checkpoint-" not in name}
             names -= {*self._files()}
             return [path for name in names if (path := self.folder / Path(name).name).is_file()]
-        except (
-            DataError,
-            TypeError,
-            KeyError,
-            AttributeError,
-            OSError,
-        ):  # no results.json of ours: nothing is known to be outdated
+        except (DataError, *BAD_JSON):  # no results.json of ours: nothing is known to be outdated
             return []
 
     def finish(self, metrics, columns, rows):

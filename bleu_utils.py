@@ -1,4 +1,4 @@
-"""BLEU, and how well a model's captions match the captions that people wrote.
+"""BLEU, and how well a model's captions match reference captions.
 
 BLEU counts the n-grams (n words in a row) that a hypothesis shares with its references: Papineni, Roukos, Ward and Zhu,
 "BLEU: a Method for Automatic Evaluation of Machine Translation", ACL 2002. `BLEU_score` and `evaluate_model` are the
@@ -7,96 +7,86 @@ homework's measure, one caption against one; `corpus_bleu` is the paper's, as ca
 
 import math
 from collections import Counter
-from itertools import chain
 
 import numpy as np
 
-SPECIAL = {"<START>", "<END>", "<UNK>", "<NULL>"}  # these words of a caption are no words of the language
-BATCH = 250  # photos that evaluate_model hands to the model at once
+from layers import check_indices
 
-
-def _ngrams(words):
-    """How often each n-gram of 1 ... 4 words stands in the list, n-grams being tuples."""
-    tails = [words[i:] for i in range(4)]
-    return Counter(chain.from_iterable(zip(*tails[:n], strict=False) for n in range(1, 5)))
+SPECIAL = ("<NULL>", "<START>", "<END>", "<UNK>")  # padding, first word, last word, any unknown word
+PHOTOS_AT_ONCE = 250  # that evaluate_model gives to the model
 
 
 def corpus_bleu(references, hypotheses):
     """BLEU-1 ... BLEU-4 of a whole corpus, a tuple of four floats in 0 ... 1.
 
     BLEU-n = exp(min(0, 1 - r / c)) · (p_1 · ... · p_n)^(1/n), where p_k is the share of the hypotheses' k-grams that
-    their references have too; a k-gram matches at most as often as it stands in any one reference of its hypothesis.
-    c is the length of all hypotheses, r that of their references, of which each hypothesis picks the one closest to it
-    in length (the shorter of two equally close). Counts and lengths are summed before anything is divided.
+    their references have too; a k-gram matches at most as often as it occurs in any one reference of its hypothesis.
+    c is the length of all hypotheses, r that of their references: for each hypothesis the reference closest to it in
+    length (the shorter of two equally close). Counts and lengths are summed over the corpus before any division.
+    No smoothing: BLEU-n is 0 if some k ≤ n has no match.
 
-    hypotheses: N ≥ 1 lists of words, references: for each of them a list of one or more lists of words. Any hashable is
-    a word (a string of words must be split first). Empty lists of words are allowed.
-
-    There is no smoothing: BLEU-n is exactly 0 if an order up to n has no match, so BLEU-4 of captions of three words
-    is. As in nltk, a hypothesis of fewer than k words counts as one k-gram without a match.
+    hypotheses: N ≥ 1 lists of words, references: for each of them a list of one or more lists of words. A word is
+    anything hashable. Empty lists of words are allowed.
 
     Raises ValueError for an empty corpus, lists of different lengths, a hypothesis without references, and a string
-    where a list of words belongs.
+    instead of a list of words.
     """
-    if len(references) != len(hypotheses):
+    if len(references) != len(hypotheses) or len(hypotheses) == 0:
         raise ValueError(f"{len(references)} lists of references for {len(hypotheses)} hypotheses")
-    if len(hypotheses) == 0:
-        raise ValueError("the corpus is empty: no hypotheses")
-    matched, total = [0] * 4, [0] * 4  # of the n-grams of 1, 2, 3, 4 words
+    matched, total = [0] * 4, [0] * 4  # k-grams, k = 1 ... 4
     r = c = 0
-    for i, (hypothesis, refs) in enumerate(zip(hypotheses, references, strict=True)):
+    for i, hypothesis in enumerate(hypotheses):
+        refs = references[i]
         if len(refs) == 0:
             raise ValueError(f"hypothesis {i} has no references")
         if any(isinstance(words, str) for words in (hypothesis, *refs)):
-            raise ValueError(f"hypothesis {i} or a reference of it is a string, expected a list of words")
+            raise ValueError(f"hypothesis {i} or one of its references is a string, expected a list of words")
         c += len(hypothesis)
         r += min(map(len, refs), key=lambda length: (abs(length - len(hypothesis)), length))
-        counts = [_ngrams(ref) for ref in refs]
-        for ngram, count in _ngrams(hypothesis).items():
-            matched[len(ngram) - 1] += min(count, max(ref.get(ngram, 0) for ref in counts))
         for k in range(4):
-            total[k] += max(1, len(hypothesis) - k)
+            counts, ref_counts = _ngrams(hypothesis, k + 1), [_ngrams(ref, k + 1) for ref in refs]
+            matched[k] += sum(min(n, max(ref[gram] for ref in ref_counts)) for gram, n in counts.items())
+            total[k] += counts.total()
     brevity = math.exp(min(0, 1 - r / c)) if c else 0.0
-    precisions = [m / t for m, t in zip(matched, total, strict=True)]
+    precisions = [matched[k] / max(1, total[k]) for k in range(4)]
     return tuple(brevity * math.prod(precisions[:n]) ** (1 / n) for n in range(1, 5))
 
 
-def BLEU_score(gt_caption, sample_caption):
-    """Unigram BLEU of one caption against one other: `corpus_bleu`'s BLEU-1, a float in 0 ... 1.
+def _ngrams(words, n):
+    """How often each n-gram, a tuple, occurs in the list of words."""
+    return Counter(zip(*(words[i:] for i in range(n)), strict=False))
 
-    Both are strings of words with blanks between. <START>, <END>, <UNK> and <NULL> are dropped from both first; if
-    nothing of the sample is left, the score is 0.
+
+def BLEU_score(gt_caption, sample_caption):
+    """Unigram BLEU of one caption against one reference: `corpus_bleu`'s BLEU-1, a float in 0 ... 1.
+
+    Both are strings of words separated by white space. The special words are dropped first; the score is 0 if nothing
+    of the sample is left.
     """
-    gt, sample = ([w for w in caption.split() if w not in SPECIAL] for caption in (gt_caption, sample_caption))
+    gt, sample = ([word for word in text.split() if word not in SPECIAL] for text in (gt_caption, sample_caption))
     return corpus_bleu([[gt]], [sample])[0]
 
 
 def decode_captions(captions, idx_to_word):
-    """The words of captions, joined by blanks: up to <END>, which is kept, and without <NULL>.
+    """The words of captions, joined by blanks, up to <END>, without <END>, <START> and <NULL>.
 
     captions: (N, T) or (T,) integers in 0 ... V - 1, idx_to_word: V words. Returns a list of N strings, or one string.
-    Raises ValueError for another shape or dtype and IndexError for a word outside the vocabulary.
+    Raises IndexError for a word outside the vocabulary, TypeError unless captions are integers.
     """
     captions = np.asarray(captions)
-    if captions.ndim not in (1, 2) or captions.dtype.kind not in "iu":
-        raise ValueError(f"captions: {captions.dtype} of shape {captions.shape}, expected integers (N, T) or (T,)")
-    outside = np.argwhere((captions < 0) | (captions >= len(idx_to_word)))
-    if len(outside):
-        word, V = captions[tuple(outside[0])], len(idx_to_word)
-        raise IndexError(f"captions{outside[0].tolist()} is {word}, outside 0 ... {V - 1}")
-    if captions.ndim == 2:
-        return [decode_captions(caption, idx_to_word) for caption in captions]
-    words = [idx_to_word[i] for i in captions.tolist()]
-    if "<END>" in words:
-        words = words[: words.index("<END>") + 1]
-    return " ".join(word for word in words if word != "<NULL>")
+    check_indices("captions", captions, len(idx_to_word))
+    texts = []
+    for row in np.atleast_2d(captions).tolist():
+        words = [idx_to_word[i] for i in row]
+        words = words[: words.index("<END>")] if "<END>" in words else words
+        texts.append(" ".join(word for word in words if word not in ("<NULL>", "<START>")))
+    return texts if captions.ndim > 1 else texts[0]
 
 
 def evaluate_model(model, data, split, n=1000, seed=0):
     """Mean BLEU_score of the model's captions over n captions of a split, a float in 0 ... 1.
 
-    The captions are drawn without replacement by `np.random.default_rng(seed)`; a split of fewer is taken whole. Each
-    photo that they describe is captioned once, 250 photos at a time.
+    The captions are drawn without replacement by `np.random.default_rng(seed)`, or all of them if there are fewer.
 
     model: anything with `sample(features)`: (B, D) float32 numpy array -> (B, T) integers, a numpy array or a PyTorch
         tensor on any device; T may differ from call to call.
@@ -104,22 +94,20 @@ def evaluate_model(model, data, split, n=1000, seed=0):
         photo of each caption; `features[split]`: (P, D) floats; `idx_to_word`: V words.
     Raises ValueError for n < 1, a split that is unknown or has no captions, and a sample of the wrong shape.
     """
-    if split not in data.captions:
-        raise ValueError(f"no split {split!r} in the captions, which have {', '.join(map(repr, data.captions))}")
-    C = len(data.captions[split])
-    if C == 0:
-        raise ValueError(f"the split {split!r} has no captions")
+    if split not in data.captions or len(data.captions[split]) == 0:
+        raise ValueError(f"no captions of split {split!r}; the splits are {', '.join(map(repr, data.captions))}")
     if n < 1:
         raise ValueError(f"n is {n}, expected at least 1")
+    C = len(data.captions[split])
     drawn = np.sort(np.random.default_rng(seed).choice(C, min(n, C), replace=False))
     photos, which = np.unique(data.image_idxs[split][drawn], return_inverse=True)
     sampled = []
-    for start in range(0, len(photos), BATCH):
-        features = np.asarray(data.features[split][photos[start : start + BATCH]], np.float32)
+    for start in range(0, len(photos), PHOTOS_AT_ONCE):
+        features = np.asarray(data.features[split][photos[start : start + PHOTOS_AT_ONCE]], np.float32)
         captions = model.sample(features)
         captions = np.asarray(captions.cpu() if hasattr(captions, "cpu") else captions)
         if captions.ndim != 2 or len(captions) != len(features):
-            raise ValueError(f"model.sample gave shape {captions.shape}, expected ({len(features)}, T)")
+            raise ValueError(f"model.sample returned shape {captions.shape}, expected ({len(features)}, T)")
         sampled += decode_captions(captions, data.idx_to_word)
     gt = decode_captions(data.captions[split][drawn], data.idx_to_word)
-    return float(np.mean([BLEU_score(caption, sampled[i]) for caption, i in zip(gt, which, strict=True)]))
+    return float(np.mean([*map(BLEU_score, gt, (sampled[i] for i in which))]))

@@ -23,7 +23,7 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from bleu_utils import corpus_bleu, evaluate_model
+from bleu_utils import SPECIAL, corpus_bleu, decode_captions, evaluate_model
 from data import DataError, captions, plot, results, weights
 from data.photos import open_photo
 from data.tensors import load_tensors, quiet
@@ -378,11 +378,6 @@ def train_cell(cell, data, recipe, args, run, validate=None):
     return model, history
 
 
-def sentence(numbers, idx_to_word):
-    """A caption of numbers as a line of text, without <START>, <END> and <NULL>."""
-    return " ".join(captions.decode(numbers, idx_to_word))
-
-
 def save_model(run, cell, model, data):
     """Saves a model with all that it takes to caption a photo: its vocabulary and what makes its features."""
     source = data.source
@@ -444,8 +439,8 @@ def learn_by_heart(args):
             model, history = train_cell(cell, small, recipe, args, run)
             save_model(run, cell, model, small)
             said = {split: model.sample(small.features[split]) for split in photos}
-            said = {split: [sentence(row, small.idx_to_word) for row in said[split]] for split in photos}
-            truth = {split: [sentence(row, small.idx_to_word) for row in small.captions[split]] for split in photos}
+            said = {split: decode_captions(said[split], small.idx_to_word) for split in photos}
+            truth = {split: decode_captions(small.captions[split], small.idx_to_word) for split in photos}
             metrics[cell] = measure_by_heart(model, small, said, truth, history)
             rows.append(row_by_heart(cell, metrics[cell]))
             print(f"{NAMES[cell]}: final training loss {metrics[cell]['final_loss']:.3f}")
@@ -476,7 +471,7 @@ def choose_photos(data, counts, seed):
 
 def measure_by_heart(model, small, said, truth, history):
     """What results.json says of one cell. said, truth: captions as text, one a photo, of train and val."""
-    final_loss, _ = model.loss(small.features["train"], small.captions["train"])
+    final_loss, _ = model.forward(small.features["train"], small.captions["train"])
     return {
         "final_loss": float(final_loss),
         "repeated": sum(a == b for a, b in zip(said["train"], truth["train"], strict=True)),
@@ -544,11 +539,11 @@ def validation(model, data, args):
     """The figures of an epoch: loss on the validation captions, BLEU-1 and BLEU-4 of a beam search on its photos."""
     words, idxs, features = (part["val"] for part in (data.captions, data.image_idxs, data.features))
     total = sum(
-        float(model.loss(features[idxs[k : k + 500]], words[k : k + 500])[0]) * len(words[k : k + 500])
+        float(model.forward(features[idxs[k : k + 500]], words[k : k + 500])[0]) * len(words[k : k + 500])
         for k in range(0, len(words), 500)
     )
     said = model.beam_search(features, args.beam_width, unk=False)
-    bleu = corpus_bleu(data.references["val"], [captions.decode(row, data.idx_to_word) for row in said])
+    bleu = corpus_bleu(data.references["val"], [text.split() for text in decode_captions(said, data.idx_to_word)])
     return {"val_loss": total / len(words), "bleu1": bleu[0], "bleu4": bleu[3]}
 
 
@@ -607,7 +602,7 @@ def search_photos(model, data, width):
     }
     return {
         name: {
-            split: [captions.decode(row, data.idx_to_word) for row in search(data.features[split])]
+            split: [text.split() for text in decode_captions(search(data.features[split]), data.idx_to_word)]
             for split in ("val", "test")
         }
         for name, search in searches.items()
@@ -666,7 +661,7 @@ def caption_photos(args):
             said = model.beam_search(features, args.beam_width, unk=False)
     except FloatingPointError:
         raise DataError(f"{path}: holds numbers that are too large to compute with; train again") from None
-    said = [sentence(row, saved["vocabulary"]) for row in said]
+    said = decode_captions(said, saved["vocabulary"])
     results.print_table(["photo", "caption"], list(zip(args.caption, said, strict=True)))
     texts = [(wrapped(Path(name).name, text), False) for name, text in zip(args.caption, said, strict=True)]
     picture = (Path(args.results, "image_captioning") if args.model else path.parent) / "captions.png"
@@ -687,7 +682,7 @@ def load_model(path):
             raise ValueError
         if not all(isinstance(text, str) and len(text) < 1000 for text in texts):
             raise ValueError
-        if words[:4] != list(captions.SPECIAL) or not all(np.isfinite(value).all() for value in params.values()):
+        if words[:4] != list(SPECIAL) or not all(np.isfinite(value).all() for value in params.values()):
             raise ValueError
         if saved["arch"] not in (None, *weights.classifiers()) or not isinstance(saved["builtin"], bool):
             raise ValueError

@@ -1,57 +1,58 @@
 """Layers in numpy: fully connected, sigmoid, softmax loss, dropout.
 
 A layer is a pair of functions. `*_forward(inputs...)` returns `(out, cache)`; `*_backward(dout, cache)` takes dL/dout
-and returns the gradient of each input, in the forward's argument order. A loss returns `(loss, dx)` at once. The cache
-is opaque; it refers to inputs and output rather than copying them: change neither between forward and backward.
+and returns the gradient of each input, in the forward's argument order. A loss returns `(loss, dx)`. The cache holds
+references to the inputs, not copies: do not change them between forward and backward.
 
-float32 in gives float32 out, float64 float64, and float16 float16; integers are computed in float64. Arrays of any
-strides are accepted, and none is changed. An array of the wrong shape is a ValueError that names it.
+Arguments are arrays, or anything that np.asarray takes, and are never changed. float32 in gives float32 out; integers
+are computed in float64. A wrong shape is a ValueError that names the argument.
 """
+
+import math
 
 import numpy as np
 
 
-def check_shapes(**arrays):
-    """Sizes by name: `N, D, H = check_shapes(x=(x, "N D"), w=(w, "D 4H"), ...)`, in the order of first mention.
+def as_arrays(**arguments):
+    """Arrays of the expected shapes: `x, w = as_arrays(x=(x, "N D"), w=(w, "D 4H"))`.
 
-    A letter means the same size wherever it stands, "4H" four times H. The first array that does not fit is a
-    ValueError that gives its name, its shape and the expected one.
+    A letter is the same size in every argument, "4H" is four times H, and "..." stands for any shape.
+    Raises ValueError for the first argument that does not fit, with its name, and TypeError for a masked array.
     """
-    sizes = {}
-    for name, (array, axes) in arrays.items():
-        axes, shape = axes.split(), np.shape(array)
-        factors = [int(axis[:-1] or 1) for axis in axes]
-        fits = len(shape) == len(axes)
-        if fits:
-            for axis, factor, size in zip(axes, factors, shape, strict=True):
-                fits &= sizes.setdefault(axis[-1], size // factor) * factor == size
-        if not fits:
-            expected = [str(k * sizes[a[-1]]) if a[-1] in sizes else a for a, k in zip(axes, factors, strict=True)]
-            raise ValueError(f"{name} has shape {shape}, expected ({', '.join(axes)}) = ({', '.join(expected)})")
-    return tuple(sizes.values())
+    arrays, sizes = [], {}
+    for name, (value, axes) in arguments.items():
+        if isinstance(value, np.ma.MaskedArray):
+            raise TypeError(f"{name} is a masked array and its mask would be lost; pass {name}.filled(...)")
+        arrays.append(array := np.asarray(value))
+        if axes == "...":
+            continue
+        pairs = [(int(axis[:-1] or 1), axis[-1]) for axis in axes.split()]  # "4H" is (4, "H")
+        fits = [sizes.setdefault(letter, n // k) * k == n for (k, letter), n in zip(pairs, array.shape, strict=False)]
+        if array.ndim != len(pairs) or not all(fits):
+            expected = ", ".join(str(k * sizes[letter]) if letter in sizes else letter for k, letter in pairs)
+            raise ValueError(f"{name} has shape {array.shape}, expected ({', '.join(axes.split())}) = ({expected})")
+    return arrays
+
+
+def as_floats(**arguments):
+    """`as_arrays` in one dtype: numpy's common float type of the arguments, or float64 if they are all integers.
+
+    Raises TypeError unless they are real numbers.
+    """
+    arrays = as_arrays(**arguments)
+    dtype = np.result_type(*arrays)
+    if dtype.kind not in "fiub":
+        raise TypeError(f"{', '.join(arguments)}: dtype {dtype}, expected real numbers")
+    return [array.astype(dtype if dtype.kind == "f" else np.float64, copy=False) for array in arrays]
 
 
 def check_indices(name, indices, V):
-    """Raises IndexError, naming the first of these integers outside 0 ... V - 1, and TypeError where they are none.
-
-    Negative ones are outside: numpy would count them from the end.
-    """
+    """Raises TypeError unless the dtype is integer, and IndexError for the first index outside 0 ... V - 1."""
     if indices.dtype.kind not in "iu":
         raise TypeError(f"{name} has dtype {indices.dtype}, expected integers")
-    if indices.size and (indices.min() < 0 or indices.max() >= V):
-        where = tuple(np.argwhere((indices < 0) | (indices >= V))[0].tolist())
-        raise IndexError(f"{name}{list(where)} is {indices[where]}, outside 0 ... {V - 1}")
-
-
-def float_type(*arrays):
-    """The dtype to compute these arrays in: numpy's common type, and float64 where that would be no float type."""
-    dtype = np.result_type(*arrays)
-    return dtype if dtype.kind == "f" else np.dtype(np.float64)
-
-
-def as_float(*arrays):
-    """The arrays, integers among them as float64: products of small integers would wrap around."""
-    return [a.astype(np.float64) if a.dtype.kind in "iub" else a for a in arrays]
+    outside = np.argwhere((indices < 0) | (indices >= V))
+    if len(outside):
+        raise IndexError(f"{name}{outside[0].tolist()} is {indices[tuple(outside[0])]}, outside 0 ... {V - 1}")
 
 
 def fc_forward(x, w, b):
@@ -59,14 +60,12 @@ def fc_forward(x, w, b):
 
     x: (N, d1, ..., dk) with D = d1 · ... · dk, w: (D, M), b: (M,). Returns out: (N, M), cache.
     """
+    (x,) = as_arrays(x=(x, "..."))
     if x.ndim < 2:
         raise ValueError(f"x has shape {x.shape}, expected (N, d1, ..., dk)")
-    rows = x.reshape(len(x), np.prod(x.shape[1:], dtype=int))
-    check_shapes(x=(rows, "N D"), w=(w, "D M"), b=(b, "M"))
-    rows, w, b = as_float(rows, w, b)
-    out = (rows @ w).astype(float_type(rows, w, b), copy=False)
-    out += b
-    return out, (x.shape, rows, w)
+    rows = x.reshape(len(x), math.prod(x.shape[1:]))
+    rows, w, b = as_floats(x=(rows, "N D"), w=(w, "D M"), b=(b, "M"))
+    return rows @ w + b, (x.shape, rows, w)
 
 
 def fc_backward(dout, cache):
@@ -74,46 +73,40 @@ def fc_backward(dout, cache):
 
     dout: (N, M). Returns dx: (N, d1, ..., dk), dw: (D, M), db: (M,).
     """
-    x_shape, rows, w = cache
-    check_shapes(x=(rows, "N D"), w=(w, "D M"), dout=(dout, "N M"))
-    dx = (dout @ w.T).reshape(x_shape)
+    shape, rows, w = cache
+    rows, w, dout = as_floats(x=(rows, "N D"), w=(w, "D M"), dout=(dout, "N M"))
+    dx = (dout @ w.T).reshape(shape)
     dw = rows.T @ dout
     db = dout.sum(axis=0)
     return dx, dw, db
 
 
 def sigmoid(x):
-    """1 / (1 + e^-x), as e^x / (1 + e^x) where x < 0: no overflow, and full precision at both ends. x: any shape."""
-    (x,) = as_float(np.asarray(x))
-    z = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1, z) / (1 + z)
+    """1 / (1 + e^-x), as e^min(x, 0) / (1 + e^-|x|), so that nothing overflows. x: any shape."""
+    (x,) = as_floats(x=(x, "..."))
+    return np.exp(np.minimum(x, 0)) / (1 + np.exp(-np.abs(x)))
 
 
-def softmax_loss(x, y):
-    """Cross entropy of the softmax of the scores, averaged over the minibatch: mean_n (log Σ_v e^x[n,v] - x[n,y[n]]).
+def softmax_loss(x, y, weight=None):
+    """Cross entropy of the softmax of the scores: Σ_n weight[n] (log Σ_v e^x[n,v] - x[n,y[n]]).
 
-    x: (N, V) scores, N ≥ 1, y: (N,) integers in 0 ... V - 1. Returns loss, dx: (N, V).
-    Raises IndexError for a label outside that range, TypeError for labels that are not integers.
+    x: (N, V) scores, y: (N,) integers in 0 ... V - 1, weight: (N,), by default 1/N for the mean over the minibatch.
+    Returns loss, dx: (N, V), dx[n] = weight[n] (softmax(x[n]) - onehot(y[n])).
+    Raises IndexError for a label outside the range, TypeError unless labels are integers, ValueError for an empty mean.
     """
-    N, V = check_shapes(x=(x, "N V"), y=(y, "N"))
-    check_indices("y", y, V)
-    if N == 0:
-        raise ValueError(f"x has shape {x.shape}: no mean over an empty minibatch")
-    return weighted_softmax_loss(x, y, np.full(N, 1 / N, float_type(x)))
-
-
-def weighted_softmax_loss(x, y, weight):
-    """Σ_n weight[n] (log Σ_v e^x[n,v] - x[n,y[n]]) and its gradient, weight[n] (softmax(x[n]) - onehot(y[n])).
-
-    x: (N, V), y: (N,), weight: (N,) in the dtype of the result. Returns loss, dx: (N, V).
-    """
+    x, y = as_arrays(x=(x, "N V"), y=(y, "N"))
+    (x,) = as_floats(x=(x, "N V"))
+    check_indices("y", y, x.shape[1])
+    if weight is None:
+        if len(x) == 0:
+            raise ValueError(f"x has shape {x.shape}: an empty minibatch has no mean")
+        weight = np.full(len(x), 1 / len(x), x.dtype)
     rows = np.arange(len(x))
-    dx = np.subtract(x, x.max(axis=1, keepdims=True), dtype=weight.dtype)  # softmax stays, and the largest e^x is 1
-    label = dx[rows, y]
-    np.exp(dx, out=dx)
-    total = dx.sum(axis=1)
-    loss = weight @ (np.log(total) - label)
-    dx *= (weight / total)[:, None]
+    shifted = x - x.max(axis=1, keepdims=True)  # the same softmax, and e^shifted does not overflow
+    exp = np.exp(shifted)
+    total = exp.sum(axis=1)
+    loss = weight @ (np.log(total) - shifted[rows, y])
+    dx = exp * (weight / total)[:, None]
     dx[rows, y] -= weight
     return loss, dx
 
@@ -121,19 +114,24 @@ def weighted_softmax_loss(x, y, weight):
 def dropout_forward(x, p, rng):
     """Inverted dropout: each element is dropped with probability p, the others are divided by 1 - p (mean unchanged).
 
-    x: any shape, p: 0 ≤ p < 1, rng: a np.random.Generator. Returns out: like x, cache. At test time leave it out.
-    Raises ValueError for another p.
+    x: any shape, p: 0 ≤ p < 1, rng: a np.random.Generator (unused if p is 0, where out is x itself).
+    Returns out: like x, cache. Raises ValueError for another p. At test time leave it out.
     """
+    (x,) = as_floats(x=(x, "..."))
     if not 0 <= p < 1:
         raise ValueError(f"p is {p}, expected a probability with 0 <= p < 1")
-    keep = (rng.random(x.shape, dtype=np.float32) >= p).astype(float_type(x))
-    keep /= 1 - p
+    if p == 0:
+        return x, None
+    keep = (rng.random(x.shape, dtype=np.float32) >= p) / x.dtype.type(1 - p)
     return x * keep, keep
 
 
 def dropout_backward(dout, cache):
     """dout: like x. Returns dx: the gradient passes where the element did, with the same factor."""
     keep = cache
+    if keep is None:
+        return dout
+    (dout,) = as_floats(dout=(dout, "..."))
     if dout.shape != keep.shape:
         raise ValueError(f"dout has shape {dout.shape}, expected {keep.shape}")
     return dout * keep

@@ -1,18 +1,9 @@
 """The captioning model in numpy: an RNN or an LSTM that starts from a photo's features and says a word at each step."""
 
-from collections import namedtuple
-
 import numpy as np
 
-from layers import (
-    check_indices,
-    check_shapes,
-    dropout_backward,
-    dropout_forward,
-    fc_backward,
-    fc_forward,
-    weighted_softmax_loss,
-)
+from bleu_utils import SPECIAL
+from layers import as_arrays, check_indices, dropout_backward, dropout_forward, fc_backward, fc_forward
 from rnn_layers import (
     lstm_backward,
     lstm_forward,
@@ -20,40 +11,28 @@ from rnn_layers import (
     rnn_backward,
     rnn_forward,
     rnn_step_forward,
+    temporal_fc_backward,
+    temporal_fc_forward,
+    temporal_softmax_loss,
     word_embedding_backward,
     word_embedding_forward,
 )
 
-SPECIAL = ("<NULL>", "<START>", "<END>", "<UNK>")  # padding, the first word, the last one, any word not known
-AT_ONCE = 640  # captions that one beam search keeps open: bounds its memory
-
-
-def _rnn_step(x, h, c, *weights):
-    return rnn_step_forward(x, h, *weights)[0], c
-
-
-def _lstm_step(x, h, c, *weights):
-    return lstm_step_forward(x, h, c, *weights)[:2]
-
-
-Cell = namedtuple("Cell", "width forward backward step")  # width: of Wx, in H; step: of words said one by one
-CELLS = {
-    "rnn": Cell(1, rnn_forward, rnn_backward, _rnn_step),
-    "lstm": Cell(4, lstm_forward, lstm_backward, _lstm_step),
-}
+CELLS = {"rnn": (1, rnn_forward, rnn_backward), "lstm": (4, lstm_forward, lstm_backward)}  # gates, forward, backward
+PHOTOS_AT_ONCE = 128  # in a beam search: bounds its memory
 
 
 class CaptioningRNN:
     """h0 = features W_proj + b_proj, h = rnn or lstm(W_embed[words so far]), word scores = h W_vocab + b_vocab.
 
-    word_to_idx: each word's index, 0 ... V - 1, with <NULL>, <START> and <END> among the words (<UNK> may be).
+    word_to_idx: each word's number, with <NULL>; sampling needs <START> and <END> too. V = len(word_to_idx).
     input_dim: D, size of a photo's features. wordvec_dim: W, of a word's vector. hidden_dim: H. cell_type: 'rnn' or
-    'lstm'. dtype: of the parameters and of all that is computed. seed: of their random start, the course's: normal
-    numbers times 0.01 (W_embed) or 1/sqrt(rows) (the other matrices), and biases of 0.
+    'lstm'. dtype: of the parameters and of all that is computed. seed: of the initial weights, the course's: normal
+    numbers times 0.01 (W_embed) or 1/sqrt(rows) (the other matrices); the biases are 0.
 
     params: W_proj (D, H), b_proj (H,), W_embed (V, W), Wx (W, kH), Wh (H, kH), b (kH,), W_vocab (H, V), b_vocab (V,),
     where k is 1 for the RNN and 4 for the LSTM.
-    Raises ValueError for another cell type, or a vocabulary that lacks these words or does not number them 0 ... V - 1.
+    Raises ValueError for another cell type and for a vocabulary without <NULL>.
     """
 
     def __init__(
@@ -61,103 +40,98 @@ class CaptioningRNN:
     ):
         if cell_type not in CELLS:
             raise ValueError(f"cell_type is {cell_type!r}, expected 'rnn' or 'lstm'")
-        V = len(word_to_idx)
-        missing = [word for word in SPECIAL[:3] if word not in word_to_idx]
-        if missing or sorted(word_to_idx.values()) != list(range(V)):
-            raise ValueError(f"word_to_idx lacks {missing[0]}" if missing else "word_to_idx does not number its words")
+        if "<NULL>" not in word_to_idx:
+            raise ValueError("word_to_idx has no <NULL>")
         self.word_to_idx, self.cell_type, self.dtype = word_to_idx, cell_type, np.dtype(dtype)
         self.null, self.start, self.end, self.unk = (word_to_idx.get(word) for word in SPECIAL)
 
-        k, rng = CELLS[cell_type].width, np.random.default_rng(seed)
-        D, W, H = input_dim, wordvec_dim, hidden_dim
-        normal = {
-            "W_proj": ((D, H), D**-0.5), "W_embed": ((V, W), 0.01), "Wx": ((W, k * H), W**-0.5),
-            "Wh": ((H, k * H), H**-0.5), "W_vocab": ((H, V), H**-0.5),
-        }  # fmt: skip
-        self.params = {name: scale * rng.standard_normal(shape) for name, (shape, scale) in normal.items()}
-        self.params |= {"b_proj": np.zeros(H), "b": np.zeros(k * H), "b_vocab": np.zeros(V)}
+        rng = np.random.default_rng(seed)
+        V, D, W, H, kH = len(word_to_idx), input_dim, wordvec_dim, hidden_dim, CELLS[cell_type][0] * hidden_dim
+        shapes = {"W_proj": (D, H), "W_embed": (V, W), "Wx": (W, kH), "Wh": (H, kH), "W_vocab": (H, V)}
+        self.params = {name: rng.standard_normal(shape) / np.sqrt(shape[0]) for name, shape in shapes.items()}
+        self.params["W_embed"] *= 0.01 * np.sqrt(V)
+        self.params |= {"b_proj": np.zeros(H), "b": np.zeros(kH), "b_vocab": np.zeros(V)}
         self.params = {name: value.astype(self.dtype) for name, value in self.params.items()}
-
-    @property
-    def _cell_weights(self):
-        return [self.params[name] for name in ("Wx", "Wh", "b")]
 
     def loss(self, features, captions, dropout=0.0, rng=None):
         """Cross entropy of each next word, summed over a caption's words, averaged over the minibatch; its gradients.
 
-        features: (N, D), captions: (N, T + 1) integers: <START>, the words, <END>, then <NULL> alone. At step t the
-        model reads captions[:, t] and shall say captions[:, t + 1]; where that is <NULL> it is not asked.
-        dropout: the probability with which each number of the features, of the word vectors, and of the hidden states
-        that the scores are made from, is dropped, in training; rng, a np.random.Generator, draws which (needed then).
+        features: (N, D), captions: (N, T + 1) integers: <START>, the words, <END>, then <NULL>. At step t the model
+        reads captions[:, t]; the target is captions[:, t + 1]. <NULL> targets do not count.
+        dropout: the probability that an element of the features, of the word vectors, or of the hidden states that the
+        scores are computed from, is dropped; rng: a np.random.Generator, for dropout.
 
-        Returns loss, grads: a dict like params. Raises ValueError for other shapes or captions without a word,
-        IndexError for a word outside the vocabulary.
+        Returns loss, grads: a dict like params. Raises IndexError for a word outside the vocabulary.
         """
-        p = self.params
-        N, _, _ = check_shapes(features=(features, "N D"), captions=(captions, "N T"))
+        loss, cache = self.forward(features, captions, dropout, rng)
+        return loss, self.backward(cache)
+
+    def forward(self, features, captions, dropout=0.0, rng=None):
+        """The loss, as `loss` returns it, and the cache for `backward`."""
+        p, (_, cell_forward, _) = self.params, CELLS[self.cell_type]
+        _, features, captions = as_arrays(
+            W_proj=(p["W_proj"], "D H"), features=(features, "N D"), captions=(captions, "N T")
+        )
         check_indices("captions", captions, len(self.word_to_idx))
-        words_in, words_out = captions[:, :-1].T, captions[:, 1:].T  # (T, N): time first, as the recurrent layers go
-        asked = words_out != self.null
-        if not asked.any():
-            raise ValueError("captions hold no word but <NULL>")
-        T = np.flatnonzero(asked.any(axis=1))[-1] + 1  # behind it all captions are padding
-        words_in, words_out, asked = words_in[:T], words_out[:T], asked[:T]
-        _, forward, backward, _ = CELLS[self.cell_type]
+        T = max(np.flatnonzero((captions[:, 1:] != self.null).any(axis=0)), default=-1) + 1  # padding from here on
+        captions_in, captions_out = captions[:, :T], captions[:, 1 : T + 1]
+        mask = captions_out != self.null
 
-        features = features.astype(self.dtype, copy=False)
-        if dropout:
-            features, _ = dropout_forward(features, dropout, rng)
-        h0, proj_cache = fc_forward(features, p["W_proj"], p["b_proj"])
-        x, embed_cache = word_embedding_forward(words_in, p["W_embed"])  # (T, N, W)
-        if dropout:
-            x, x_cache = dropout_forward(x, dropout, rng)
-        h, cell_cache = forward(x, h0, *self._cell_weights)  # (T, N, H)
-        # From here on temporal_fc and temporal_softmax_loss, over the R places that are asked alone.
-        spoken = h[asked]  # (R, H)
-        if dropout:
-            spoken, spoken_cache = dropout_forward(spoken, dropout, rng)
-        scores, vocab_cache = fc_forward(spoken, p["W_vocab"], p["b_vocab"])  # (R, V)
-        weight = np.full(len(scores), 1 / N, self.dtype)
-        loss, dscores = weighted_softmax_loss(scores, words_out[asked], weight)
+        features, _ = dropout_forward(features.astype(self.dtype, copy=False), dropout, rng)
+        h0, proj_cache = fc_forward(features, p["W_proj"], p["b_proj"])  # (N, H)
+        x, embed_cache = word_embedding_forward(captions_in, p["W_embed"])  # (N, T, W)
+        x, x_cache = dropout_forward(x, dropout, rng)
+        h, cell_cache = cell_forward(x.swapaxes(0, 1), h0, p["Wx"], p["Wh"], p["b"])  # (T, N, H)
+        h, h_cache = dropout_forward(h.swapaxes(0, 1), dropout, rng)  # (N, T, H)
+        scores, vocab_cache = temporal_fc_forward(h, p["W_vocab"], p["b_vocab"])  # (N, T, V)
+        loss, dscores = temporal_softmax_loss(scores, captions_out, mask)
+        return loss, (dscores, vocab_cache, h_cache, cell_cache, x_cache, embed_cache, proj_cache)
 
-        grads = {}
-        dspoken, grads["W_vocab"], grads["b_vocab"] = fc_backward(dscores, vocab_cache)
-        if dropout:
-            dspoken = dropout_backward(dspoken, spoken_cache)
-        dh = np.zeros_like(h)
-        dh[asked] = dspoken
-        dx, dh0, grads["Wx"], grads["Wh"], grads["b"] = backward(dh, cell_cache)
-        if dropout:
-            dx = dropout_backward(dx, x_cache)
+    def backward(self, cache):
+        """The gradient of each parameter, a dict like params."""
+        dscores, vocab_cache, h_cache, cell_cache, x_cache, embed_cache, proj_cache = cache
+        grads, (_, _, cell_backward) = {}, CELLS[self.cell_type]
+        dh, grads["W_vocab"], grads["b_vocab"] = temporal_fc_backward(dscores, vocab_cache)
+        dh = dropout_backward(dh, h_cache).swapaxes(0, 1)  # (T, N, H)
+        dx, dh0, grads["Wx"], grads["Wh"], grads["b"] = cell_backward(dh, cell_cache)
+        dx = dropout_backward(dx.swapaxes(0, 1), x_cache)  # (N, T, W)
         grads["W_embed"] = word_embedding_backward(dx, embed_cache)
         _, grads["W_proj"], grads["b_proj"] = fc_backward(dh0, proj_cache)
-        return loss, grads
+        return grads
 
     def _start(self, features):
-        """h0 and c0 (N, H) of photos' features (N, D)."""
+        """The states before the first word, h0 and c0 (N, H), of features (N, D)."""
+        for word in ("<START>", "<END>"):
+            if word not in self.word_to_idx:
+                raise ValueError(f"word_to_idx has no {word}: the model cannot write captions")
+        (features,) = as_arrays(features=(features, "N D"))
         h0, _ = fc_forward(features.astype(self.dtype, copy=False), self.params["W_proj"], self.params["b_proj"])
         return h0, np.zeros_like(h0)
 
     def _next(self, words, h, c):
-        """One step from `words` (N,): the scores (N, V) of the next word, and h, c."""
+        """One step with the input `words` (N,): the scores (N, V) of the next word, and h, c."""
         p = self.params
-        h, c = CELLS[self.cell_type].step(p["W_embed"][words], h, c, *self._cell_weights)
+        x, _ = word_embedding_forward(words, p["W_embed"])
+        if self.cell_type == "rnn":
+            h, _ = rnn_step_forward(x, h, p["Wx"], p["Wh"], p["b"])
+        else:
+            h, c, _ = lstm_step_forward(x, h, c, p["Wx"], p["Wh"], p["b"])
         return fc_forward(h, p["W_vocab"], p["b_vocab"])[0], h, c
 
     def _never(self, unk):
-        """The indices of the words that are never said."""
+        """The words that a caption never has."""
         return [self.null, self.start] + [self.unk] * (not unk and self.unk is not None)
 
     def sample(self, features, max_length=30, unk=True):
-        """Greedy captions: at each step the word of the highest score, which is read at the next.
+        """Greedy captions: at each step the word of the highest score, which is the input of the next step.
 
-        features: (N, D), max_length: words to say at most, <END> included. unk: whether <UNK> may be said.
-        Returns captions: (N, max_length) integers, without <START>, <NULL> behind <END>.
+        features: (N, D), max_length: the most words, <END> included. unk: whether <UNK> may be said.
+        Returns captions: (N, max_length) integers, without <START>, <NULL> after <END>.
+        Raises ValueError for a vocabulary without <START> or <END>.
         """
-        N, D = check_shapes(features=(features, "N D"))
-        captions = np.full((N, max_length), self.null)
-        words, ended = np.full(N, self.start), np.zeros(N, bool)
         h, c = self._start(features)
+        captions = np.full((len(h), max_length), self.null)
+        words, ended = np.full(len(h), self.start), np.zeros(len(h), bool)
         for t in range(max_length):
             scores, h, c = self._next(words, h, c)
             scores[:, self._never(unk)] = -np.inf
@@ -169,69 +143,49 @@ class CaptioningRNN:
         return captions
 
     def beam_search(self, features, beam_width=3, max_length=30, length_power=0.7, unk=True):
-        """The likeliest captions that a beam search finds; with beam_width 1 those of `sample`.
+        """The most likely captions that a beam search finds; with beam_width 1 those of `sample`.
 
-        At each step every open caption is continued by every word and the best beam_width of all are kept, by the sum
-        of their words' log probabilities; one that says <END> is finished, and the beam is narrower by it from then on.
-        The best of the finished ones has the largest sum / length^length_power (length with <END>): the sum alone
-        prefers short captions. A caption cut at max_length is taken only where none is finished.
-
-        Arguments and result as `sample`'s. beam_width: 1 or more. Raises ValueError for less.
+        Each step continues every open caption by every word and keeps the best beam_width of them, by the sum of their
+        words' log probabilities. One that says <END> is finished and the beam gets narrower by one. The result is the
+        finished caption of the largest sum / length^length_power (the sum prefers short captions), or the best
+        open one if none is finished after max_length words. Other arguments, result and errors as `sample`.
         """
-        if beam_width < 1:
-            raise ValueError(f"beam_width is {beam_width}, expected 1 or more")
-        check_shapes(features=(features, "N D"))
-        photos = max(1, AT_ONCE // beam_width)
-        parts = [
-            self._beam_search(features[k : k + photos], beam_width, max_length, length_power, unk)
-            for k in range(0, len(features), photos)
-        ]
-        return np.concatenate([np.empty((0, max_length), int), *parts])
-
-    def _beam_search(self, features, B, max_length, length_power, unk):
-        N, V = len(features), len(self.word_to_idx)
-        photos = np.arange(N)
+        if len(features) > PHOTOS_AT_ONCE:
+            parts = np.split(features, range(PHOTOS_AT_ONCE, len(features), PHOTOS_AT_ONCE))
+            return np.concatenate([self.beam_search(part, beam_width, max_length, length_power, unk) for part in parts])
+        N, B, V = len(features), beam_width, len(self.word_to_idx)
+        photo = np.arange(N)[:, None]
         h, c = (np.repeat(state, B, axis=0) for state in self._start(features))  # (N B, H)
-        words = np.full(N * B, self.start)
+        words = np.full((N, B), self.start)
         captions = np.full((N, B, max_length), self.null)
-        log_p = np.full((N, B), -np.inf)  # of each open caption; there is one at first
-        log_p[:, 0] = 0
-        room = np.full(N, B)  # how many captions may be open
-        best, best_score = captions[:, 0].copy(), np.full(N, -np.inf)
+        log_p, finished = np.full((N, B), -np.inf), np.zeros((N, B), bool)
+        log_p[:, 0] = 0  # one caption is open at first
         for t in range(max_length):
-            scores, h, c = self._next(words, h, c)
-            continued = log_softmax(scores)
-            continued[:, self._never(unk)] = -np.inf
-            continued = continued.reshape(N, B, V) + log_p[:, :, None]
-            places, log_p = largest(continued.reshape(N, B * V), B)
-            log_p[np.arange(B) >= room[:, None]] = -np.inf
-            parents, said = np.divmod(places, V)
-            captions = np.take_along_axis(captions, parents[:, :, None], axis=1)
-            captions[:, :, t] = said
-
-            finished = (said == self.end) & (log_p > -np.inf)
-            score = np.where(finished, log_p / (t + 1) ** length_power, -np.inf)
-            winner = score.argmax(axis=1)
-            better = score[photos, winner] > best_score
-            best[better] = captions[better, winner[better]]
-            best_score = np.maximum(best_score, score.max(axis=1))
-            room -= finished.sum(axis=1)
-            log_p[finished] = -np.inf
-            if not room.any():
+            scores, h, c = self._next(words.ravel(), h, c)
+            grown = log_p[:, :, None] + log_softmax(scores).reshape(N, B, V)
+            grown[:, :, self._never(unk)] = -np.inf
+            grown[finished] = -np.inf
+            grown[finished, self.null] = np.inf  # a finished caption keeps its place
+            places, found = largest(grown.reshape(N, B * V), B)
+            parent, words = np.divmod(places, V)
+            captions = captions[photo, parent]
+            captions[:, :, t] = words
+            log_p = np.where(found == np.inf, log_p[photo, parent], found)
+            finished = (found == np.inf) | ((words == self.end) & (found > -np.inf))
+            if finished.all():
                 break
-            rows = (photos[:, None] * B + parents).ravel()
-            h, c, words = h[rows], c[rows], said.ravel()
-        cut = best_score == -np.inf
-        best[cut] = captions[cut, log_p[cut].argmax(axis=1)]
-        return best
+            rows = (photo * B + parent).ravel()
+            h, c = h[rows], c[rows]
+        length = (captions != self.null).sum(axis=2)
+        score = np.where(finished, log_p / length**length_power, -np.inf)
+        best = np.where(finished.any(axis=1), score.argmax(axis=1), log_p.argmax(axis=1))
+        return captions[photo[:, 0], best]
 
 
 def log_softmax(scores):
-    """log(e^x / Σ e^x) of each row of scores (N, V), as float64 (N, V), so that unequal scores stay unequal."""
-    shifted = scores.astype(np.float64)
-    shifted -= shifted.max(axis=1, keepdims=True)
-    shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return shifted
+    """log(e^x / Σ e^x) of each row of scores (N, V), in float64, so that unequal scores stay unequal."""
+    shifted = scores.astype(np.float64) - scores.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
 def largest(values, count):

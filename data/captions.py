@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from bleu_utils import SPECIAL, decode_captions
 from data import HOME, SETS, DataError, builtin, check_folder, files, locate, weights
 from data.builtin import scenes
 from data.files import fingerprint, sha256, user_errors, write_text
 from data.photo_features import PhotoFeatures, StoredFeatures, features_shape, h5_integers
 from data.results import shown
 
-SPECIAL = ("<NULL>", "<START>", "<END>", "<UNK>")  # the first four words of every vocabulary
 NULL, START, END, UNK = range(4)
 SPLITS = ("train", "val", "test")
 LISTS = {
@@ -279,17 +279,6 @@ def encode(captions, word_to_idx):
     return numbers
 
 
-def decode(caption, idx_to_word):
-    """The words of a caption of numbers (T,), up to <END>, without <NULL> and <START>; a list."""
-    words = []
-    for k in caption:
-        if k == END:
-            break
-        if k not in (NULL, START):
-            words.append(idx_to_word[k])
-    return words
-
-
 # ---- the h5 files of Stanford's course cs231n
 
 
@@ -325,8 +314,8 @@ def read_coco(folder, which):
             pictures[split] = [urls[k] for k in chosen]
             sources[split] = (h5, chosen)
             references[split] = [[] for _ in chosen]
-            for k, row in zip(image_idxs[split], captions[split], strict=True):
-                references[split][k].append(decode(row, vocabulary))
+            for k, text in zip(image_idxs[split], decode_captions(captions[split], vocabulary), strict=True):
+                references[split][k].append(text.split())
     if len(widths) > 1:
         raise DataError(
             f"{folder}: the features of train and val have different sizes {sorted(widths)}; get them again"

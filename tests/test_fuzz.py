@@ -29,308 +29,23 @@ from PIL import Image
 from torch import nn
 
 import image_captioning
-import layers
-import rnn_layers
 import sentiment
 import transfer_learning
+from bleu_utils import decode_captions
 from data import DataError, captions, files, glove, insects, results, reviews, weights
-from image_captioning import TorchCaptioningRNN
 from rnn import SPECIAL, CaptioningRNN
-from tests import runs, test_layers
+from tests import runs
 from tests.conftest import ARCH, random_state
-from tests.gradient_check import relative_error
 from tests.runs import write
 from tests.test_captions import flags, write_coco, write_flickr8k
 from tests.test_files import tar_bytes, zip_bytes
 from tests.test_hostile import holding_itself, nested
-from tests.test_layers import torch_gradients
 from tests.test_results import finish, make_run
-from tests.test_rnn import plain_beam_search
-from tests.test_rnn_layers import LAYERS, TORCH, make, pair
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", 50))
 fuzz = settings(
     max_examples=EXAMPLES, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
 )
-
-
-# ---- arrays of any shape, type and layout
-
-
-LAYOUTS = {
-    "plain": np.array,
-    **test_layers.LAYOUTS,
-    "negative steps": lambda a: np.flip(np.flip(a).copy()),
-    "one row many times": lambda a: np.broadcast_to(a[:1], a.shape),
-    "one number many times": lambda a: np.broadcast_to(a.reshape(-1)[:1].reshape(()) if a.size else 0 * a, a.shape),
-}
-dtypes = st.sampled_from([np.float32, np.float64])
-layouts = st.lists(st.sampled_from(list(LAYOUTS)), min_size=9, max_size=9)
-seeds = st.integers(0, 2**32 - 1)
-sizes = st.tuples(*[st.integers(1, 6)] * 4)
-
-
-def laid_out(arrays, names):
-    return [LAYOUTS[name](a) for name, a in zip(names, arrays, strict=False)]
-
-
-def assert_close(ours, theirs, dtype):
-    for a, b in zip(ours, theirs, strict=True):
-        assert a.dtype == dtype
-        assert relative_error(a, b) < (1e-3 if dtype == np.float32 else 1e-10)  # 1 - h² loses digits near h = 1
-
-
-def assert_pair_is_torchs(forward, backward, function, inputs, names, dtype, seed):
-    """A layer and its gradients are PyTorch's in float64, of type `dtype`; no input changes."""
-    inputs = dict(zip(inputs, laid_out(inputs.values(), names), strict=True))
-    before = [a.tobytes() for a in inputs.values()]
-    *outs, cache = forward(**inputs)
-    rng = np.random.default_rng(seed)
-    douts = laid_out([rng.standard_normal(out.shape).astype(dtype) for out in outs], names[::-1])
-    douts_before = [d.tobytes() for d in douts]
-    gradients = backward(*douts, cache)
-    gradients = gradients if isinstance(gradients, tuple) else (gradients,)
-    exact = {name: np.array(a, np.float64 if a.dtype.kind == "f" else a.dtype) for name, a in inputs.items()}
-    wanted_outs, wanted = torch_gradients(function, exact, [np.array(d, np.float64) for d in douts])
-    assert_close(outs, wanted_outs, dtype)
-    assert_close(gradients, wanted.values(), dtype)
-    assert [a.tobytes() for a in inputs.values()] == before
-    assert [d.tobytes() for d in douts] == douts_before
-
-
-@fuzz
-@given(st.sampled_from(LAYERS), sizes, dtypes, layouts, seeds)
-def test_recurrent_and_temporal_layers_are_pytorchs_for_any_array(layer, sizes, dtype, names, seed):
-    inputs = make(layer, np.random.default_rng(seed), *sizes, dtype=dtype)
-    assert_pair_is_torchs(*pair(layer), TORCH[layer], inputs, names, dtype, seed)
-
-
-@fuzz
-@given(
-    st.integers(0, 5), st.lists(st.integers(1, 4), min_size=1, max_size=3), st.integers(0, 5), dtypes, layouts, seeds
-)
-def test_the_fully_connected_layer_is_pytorchs_for_any_array(N, shape, M, dtype, names, seed):
-    r, D = np.random.default_rng(seed).standard_normal, int(np.prod(shape))
-    inputs = {"x": r((N, *shape)).astype(dtype), "w": r((D, M)).astype(dtype), "b": r(M).astype(dtype)}
-    assert_pair_is_torchs(
-        layers.fc_forward, layers.fc_backward, lambda x, w, b: x.reshape(N, D) @ w + b, inputs, names, dtype, seed
-    )
-
-
-@fuzz
-@given(st.lists(st.integers(0, 5), max_size=4), st.floats(0, 0.9), dtypes, layouts, seeds)
-def test_dropout_multiplies_by_its_cache_whatever_the_array(shape, p, dtype, names, seed):
-    r = np.random.default_rng(seed)
-    assume(shape)
-    x, dout = laid_out([r.standard_normal(shape).astype(dtype) for _ in range(2)], names)
-    out, cache = layers.dropout_forward(x, p, np.random.default_rng(seed))
-    dx = layers.dropout_backward(dout, cache)
-    kept = cache != 0
-    assert out.dtype == dx.dtype == dtype and out.shape == dx.shape == x.shape
-    assert not out[~kept].any() and not dx[~kept].any()
-    for a, b in ((out, x), (dx, dout)):
-        np.testing.assert_allclose(a[kept], b[kept] / (1 - p), rtol=1e-5)
-
-
-@fuzz
-@given(st.lists(st.integers(0, 4), min_size=1, max_size=3), st.floats(-6, 6), dtypes, layouts, seeds)
-def test_the_sigmoid_is_pytorchs_for_any_array(shape, power, dtype, names, seed):
-    x = np.random.default_rng(seed).standard_normal(shape) * 10**power
-    x = LAYOUTS[names[0]](x.astype(dtype))
-    out = layers.sigmoid(x)
-    assert out.dtype == dtype
-    np.testing.assert_allclose(out, torch.sigmoid(torch.tensor(np.array(x)).double()), rtol=1e-5, atol=1e-37)
-
-
-def torch_loss(x, y, weight):
-    """(loss, dx) of softmax cross entropy by PyTorch in float64, each row of x weighted."""
-    x = torch.tensor(np.array(x, np.float64), requires_grad=True)
-    losses = torch.nn.functional.cross_entropy(
-        x.reshape(-1, x.shape[-1]), torch.tensor(np.array(y, np.int64).reshape(-1)), reduction="none"
-    )
-    loss = (losses * torch.tensor(np.array(weight, np.float64).reshape(-1))).sum()
-    return loss.item(), torch.autograd.grad(loss, x)[0].numpy()
-
-
-MASKS = {
-    "all": lambda r, shape: np.ones(shape, bool),
-    "none": lambda r, shape: np.zeros(shape, bool),
-    "some": lambda r, shape: r.random(shape) < 0.5,
-    "weights": lambda r, shape: r.random(shape),
-    "float32 zeros and ones": lambda r, shape: (r.random(shape) < 0.5).astype(np.float32),
-    "integers": lambda r, shape: r.integers(0, 2, shape),
-}
-masks, integers = st.sampled_from(list(MASKS)), st.sampled_from([np.int8, np.uint8, np.int32, np.int64, np.uint64])
-
-
-def assert_loss_is_torchs(found, wanted, dtype):
-    (loss, dx), (wanted_loss, wanted_dx) = found, wanted
-    assert dx.dtype == dtype and np.asarray(loss).dtype == dtype
-    assert loss == pytest.approx(wanted_loss, rel=1e-5 if dtype == np.float32 else 1e-11, abs=1e-7)
-    assert relative_error(dx, wanted_dx) < (1e-5 if dtype == np.float32 else 1e-11)
-
-
-@fuzz
-@given(sizes, st.integers(0, 4), masks, integers, st.floats(-3, 2), dtypes, layouts, seeds)
-def test_the_temporal_loss_is_pytorchs_for_any_array_and_mask(sizes, T, mask, integer, power, dtype, names, seed):
-    r, (N, V, *_) = np.random.default_rng(seed), sizes
-    x = (r.standard_normal((N, T, V)) * 10**power).astype(dtype)
-    x, y, mask = laid_out([x, r.integers(0, V, (N, T)).astype(integer), MASKS[mask](r, (N, T))], names)
-    before = x.tobytes(), y.tobytes(), mask.tobytes()
-    assert_loss_is_torchs(
-        rnn_layers.temporal_softmax_loss(x, y, mask), torch_loss(x, y, mask.astype(np.float64) / N), dtype
-    )
-    assert (x.tobytes(), y.tobytes(), mask.tobytes()) == before
-
-
-@fuzz
-@given(sizes, integers, st.floats(-3, 2), dtypes, layouts, seeds)
-def test_the_softmax_loss_is_pytorchs_for_any_array(sizes, integer, power, dtype, names, seed):
-    r, (N, V, *_) = np.random.default_rng(seed), sizes
-    x, y = laid_out([(r.standard_normal((N, V)) * 10**power).astype(dtype), r.integers(0, V, N).astype(integer)], names)
-    assert_loss_is_torchs(layers.softmax_loss(x, y), torch_loss(x, y, np.full(N, 1 / N)), dtype)
-
-
-def reshaped(a, axis, size):
-    """`a` with one axis taken away (size None), a new one (size -1), or one of another size."""
-    if size == -1:
-        return np.expand_dims(a, axis % (a.ndim + 1))
-    axis %= a.ndim
-    if size is None:
-        return a[(slice(None),) * axis + (0,)]
-    return np.resize(a, [size if k == axis else n for k, n in enumerate(a.shape)])
-
-
-SHAPED = {
-    **{name: (*pair(name), lambda r, name=name, **sizes: make(name, r, *sizes.values())) for name in LAYERS},
-    "fc": (
-        layers.fc_forward,
-        layers.fc_backward,
-        lambda r, T, N, D, H: {"x": r.random((N, T, D)), "w": r.random((T * D, H)), "b": r.random(H)},
-    ),
-}
-LOSSES = {
-    "softmax_loss": (
-        layers.softmax_loss,
-        lambda r, T, N, D, H: {"x": r.random((N, H)), "y": r.integers(0, H, N)},
-    ),
-    "temporal_softmax_loss": (
-        rnn_layers.temporal_softmax_loss,
-        lambda r, T, N, D, H: {"x": r.random((N, T, H)), "y": r.integers(0, H, (N, T)), "mask": np.ones((N, T))},
-    ),
-}  # fmt: skip
-changes = st.tuples(st.integers(0, 5), st.integers(0, 3), st.sampled_from([None, -1, 0, 1, 2, 3, 4, 5, 8]))
-
-
-def changed_shape(inputs, change):
-    """The inputs, one of them of another shape."""
-    which, axis, size = change
-    name = list(inputs)[which % len(inputs)]
-    wrong = reshaped(inputs[name], axis, size)
-    assume(wrong.shape != inputs[name].shape)
-    return {**inputs, name: wrong}
-
-
-@fuzz
-@given(st.sampled_from(list(SHAPED)), sizes, changes, seeds)
-def test_a_wrong_shape_is_a_value_error_that_names_an_argument(layer, sizes, change, seed):
-    forward, backward, make_inputs = SHAPED[layer]
-    inputs = make_inputs(np.random.default_rng(seed), **dict(zip("TNDH", sizes, strict=True)))
-    inputs = changed_shape(inputs, change)
-    try:
-        *outs, cache = forward(**inputs)
-    except ValueError as error:
-        assert str(error).split(" ")[0] in inputs and " has shape " in str(error)
-    except IndexError as error:  # fewer words in W than x speaks of
-        assert layer == "word_embedding" and str(error).startswith("x[")
-    else:  # the shapes fit after all, as with another V in W: then so do the gradients'
-        gradients = backward(*outs, cache)
-        gradients = gradients if isinstance(gradients, tuple) else (gradients,)
-        floats = [a for a in inputs.values() if a.dtype.kind == "f"]
-        assert [g.shape for g in gradients] == [a.shape for a in floats]
-
-
-@fuzz
-@given(st.sampled_from(list(SHAPED)), sizes, changes, seeds)
-def test_a_wrong_dout_is_a_value_error_that_names_it(layer, sizes, change, seed):
-    forward, backward, make_inputs = SHAPED[layer]
-    inputs = make_inputs(np.random.default_rng(seed), **dict(zip("TNDH", sizes, strict=True)))
-    *outs, cache = forward(**inputs)
-    douts = changed_shape({str(k): out for k, out in enumerate(outs)}, change)
-    with pytest.raises(ValueError, match=r"^d(out|h|next_h|next_c) has shape "):
-        backward(*douts.values(), cache)
-
-
-@fuzz
-@given(st.sampled_from(list(LOSSES)), sizes, changes, seeds)
-def test_a_wrong_shape_in_a_loss_is_a_value_error_that_names_an_argument(name, sizes, change, seed):
-    loss_function, make_inputs = LOSSES[name]
-    inputs = changed_shape(make_inputs(np.random.default_rng(seed), **dict(zip("TNDH", sizes, strict=True))), change)
-    try:
-        _, dx = loss_function(**inputs)
-    except ValueError as error:
-        assert str(error).split(" ")[0] in inputs and " has shape " in str(error)
-    except IndexError as error:  # fewer scores than y speaks of
-        assert str(error).startswith("y[")
-    else:
-        assert dx.shape == inputs["x"].shape
-
-
-# ---- the captioning model
-
-
-def captioning_model(cell, words, D, W, H, dtype, seed):
-    """A model of any size with parameters large enough that its words depend on the photo and on one another."""
-    names = {word: k for k, word in enumerate([*SPECIAL[:3], *(f"word{k}" for k in range(words))])}
-    model, rng = CaptioningRNN(names, D, W, H, cell, dtype, seed), np.random.default_rng(seed)
-    model.params = {name: rng.standard_normal(w.shape).astype(dtype) for name, w in model.params.items()}
-    return model, rng
-
-
-cells, model_sizes = st.sampled_from(["rnn", "lstm"]), st.tuples(*[st.integers(1, 6)] * 4)
-
-
-@fuzz
-@given(cells, model_sizes, st.integers(1, 5), st.integers(1, 7), dtypes, layouts, seeds)
-def test_the_captioning_loss_is_its_twins_at_any_size(cell, sizes, N, T, dtype, names, seed):
-    model, rng = captioning_model(cell, *sizes, dtype, seed)
-    words = rng.integers(2, len(model.word_to_idx), (N, T + 1))
-    words[:, 0] = model.start
-    for row, length in zip(words, rng.integers(1, T + 1, N), strict=True):
-        row[length + 1 :] = model.null
-    features = rng.standard_normal((N, sizes[1])).astype(dtype)
-    features, words = laid_out([features, words], names)
-    loss, grads = model.loss(features, words)
-    twin = TorchCaptioningRNN(model).double()
-    exact = twin.loss(torch.tensor(np.array(features)).double(), torch.tensor(np.array(words)))
-    exact.backward()
-    wanted = {name: w.grad.numpy() for name, w in twin.named_parameters()}
-    bound = 1e-4 if dtype == np.float32 else 1e-10
-    assert grads.keys() == wanted.keys() == model.params.keys()
-    assert loss == pytest.approx(exact.item(), rel=bound)
-    largest = max(abs(grad).max() for grad in wanted.values())  # 1 - h² loses digits near h = 1, where it is small
-    for name, grad in grads.items():
-        assert grad.dtype == dtype
-        np.testing.assert_allclose(grad, wanted[name], rtol=bound, atol=bound * largest, err_msg=name)
-
-
-@fuzz
-@given(cells, model_sizes, st.integers(0, 4), st.integers(1, 5), st.integers(1, 4), seeds)
-def test_a_beam_search_is_the_plain_one_at_any_size(cell, sizes, N, most, width, seed):
-    model, rng = captioning_model(cell, *sizes, np.float64, seed)
-    features = rng.standard_normal((N, sizes[1]))
-    expected = [plain_beam_search(model, feature, width, most, 0.7) for feature in features]
-    assert model.beam_search(features, width, most).tolist() == expected
-
-
-@fuzz
-@given(cells, model_sizes, st.integers(0, 4), st.integers(1, 6), dtypes, layouts, seeds)
-def test_a_sample_is_a_beam_of_one_at_any_size(cell, sizes, N, most, dtype, names, seed):
-    model, rng = captioning_model(cell, *sizes, dtype, seed)
-    features = LAYOUTS[names[0]](rng.standard_normal((N, sizes[1])).astype(dtype))
-    said = model.sample(features, most)
-    assert said.shape == (N, most)
-    assert np.array_equal(said, model.beam_search(features, 1, most))
 
 
 # ---- files: how they are spoiled
@@ -876,7 +591,7 @@ def use_captioning(model, saved):
     features = captions.scaled(np.ones((2, len(saved["mean"])), np.float32), (saved["mean"].numpy(), saved["spread"]))
     with np.errstate(all="ignore"):  # weights near the largest of all numbers
         for row in model.beam_search(features, 2, 4, unk=False):
-            image_captioning.sentence(row, saved["vocabulary"])
+            decode_captions(row, saved["vocabulary"])
     assert isinstance(saved["data"] + saved["features"] + image_captioning.NAMES[saved["cell"]], str)
 
 

@@ -88,28 +88,29 @@ def test_our_own_layers_get_full_marks_in_everything(graded):
 V, G, F, U, S = "values", "gradients", "float32", "unchanged", "stable"
 LOSS_RNN, LOSS_LSTM = "CaptioningRNN.loss, rnn", "CaptioningRNN.loss, lstm"
 SAMPLE_RNN, SAMPLE_LSTM = "CaptioningRNN.sample, rnn", "CaptioningRNN.sample, lstm"
-RETURN_RNN = "return dx.reshape(T, N, len(Wx)), np.ascontiguousarray(dprev_h), dWx, dWh, db"
-RETURN_STEP = "return dx, da @ Wh.T, dWx, dWh, db"
+RETURN_RNN = "return dx, dprev_h, dWx, dWh, db"  # the step's and the sequence's
+
+NO_LOSS = {LOSS_RNN: {V, G, F, U, S}, LOSS_LSTM: {V, G, F, U, S}}
 
 MISTAKES = {
     "the mask is lost": (
-        "rnn_layers.py", "temporal_softmax_loss", [("mask.reshape(N * T).astype(float_type(x))", "np.ones(N * T)")],
-        {"temporal_softmax_loss": {V, S, F}},
+        "rnn_layers.py", "temporal_softmax_loss", [("mask.reshape(N * T).astype(x.dtype)", "np.ones(N * T)")],
+        {name: {V, S, F} for name in ("temporal_softmax_loss", LOSS_RNN, LOSS_LSTM)},
         ["it fits a mask that is not used", "gradients: right for the student's own forward"],
     ),
     "the mask is lost in the gradient": (
-        "rnn_layers.py", "temporal_softmax_loss", [("dx = dx.reshape(N, T, V)", "dx = dx.reshape(N, T, V) + 1 / N")],
-        {"temporal_softmax_loss": {G, S}}, ["gradients: dx["],
+        "rnn_layers.py", "temporal_softmax_loss", [("dx.reshape(N, T, V)", "dx.reshape(N, T, V) + 1 / N")],
+        {name: {G, S} for name in ("temporal_softmax_loss", LOSS_RNN, LOSS_LSTM)}, ["gradients: dx["],
     ),
     "a mean over the mask": (
-        "rnn_layers.py", "temporal_softmax_loss", [("(float_type(x)) / N", "(float_type(x)) / float(mask.sum())")],
-        {"temporal_softmax_loss": {V, S}}, ["it fits a mean over the elements of the mask"],
+        "rnn_layers.py", "temporal_softmax_loss", [("(x.dtype) / N", "(x.dtype) / float(mask.sum())")],
+        {name: {V, S} for name in ("temporal_softmax_loss", LOSS_RNN, LOSS_LSTM)},
+        ["it fits a mean over the elements of the mask"],
     ),
     "the LSTM's gates in another order in the forward alone": (
-        "rnn_layers.py", "_lstm_cell", [("f, i, c_tilde, o = a", "i, f, c_tilde, o = a")],
+        "rnn_layers.py", "lstm_step_forward", [("a_f, a_i, a_c, a_o = np.split", "a_i, a_f, a_c, a_o = np.split")],
         {
-            "lstm_step_forward": {V, S}, "lstm_step_backward": {G, S}, "lstm_forward": {V, S}, "lstm_backward": {G, S},
-            LOSS_LSTM: {V, G, S}, SAMPLE_LSTM: {V},
+            "lstm_step_forward": {V, S}, "lstm_step_backward": {G, S}, SAMPLE_LSTM: {V},
         },
         ["it fits gates stacked i, f, c̃, o; the handout's are f, i, c̃, o"],
     ),
@@ -118,27 +119,27 @@ MISTAKES = {
         {"rnn_backward": {G, S}, LOSS_RNN: {G, S}}, ["gradients: db[", "all of it is zero"],
     ),
     "a bias gradient that is missing": (
-        "rnn_layers.py", "rnn_step_backward", [(RETURN_STEP, RETURN_STEP.removesuffix(", db"))],
+        "rnn_layers.py", "rnn_step_backward", [(RETURN_RNN, RETURN_RNN.removesuffix(", db"))],
         {"rnn_step_backward": {G, F, U, S}}, ["returned 4 values, expected 5: dx, dprev_h, dWx, dWh, db"],
     ),
     "a transposed weight gradient": (
-        "rnn_layers.py", "rnn_step_backward", [(RETURN_STEP, RETURN_STEP.replace("dWh", "dWh.T"))],
+        "rnn_layers.py", "rnn_step_backward", [(RETURN_RNN, RETURN_RNN.replace("dWh", "dWh.T"))],
         {"rnn_step_backward": {G, S}}, ["gradients: dWh[", "it is the transpose of what is right"],
     ),
     "gradients in another order": (
-        "rnn_layers.py", "lstm_step_backward", [("return dx, da @ Wh.T, dprev_c,", "return dx, dprev_c, da @ Wh.T,")],
+        "rnn_layers.py", "lstm_step_backward", [("return dx, dprev_h, dprev_c,", "return dx, dprev_c, dprev_h,")],
         {"lstm_step_backward": {G, S}}, ["it is what dprev_c should be: is the order of the results right?"],
     ),
     "a sign that is turned": (
-        "rnn_layers.py", "temporal_fc_backward", [("dx.reshape(N, T, D), dw, db", "dx.reshape(N, T, D), -dw, db")],
-        {"temporal_fc_backward": {G}}, ["gradients: dw[", "its sign is turned"],
+        "rnn_layers.py", "temporal_fc_backward", [("dx.reshape(x.shape), dw, db", "dx.reshape(x.shape), -dw, db")],
+        {"temporal_fc_backward": {G}, LOSS_RNN: {G, S}, LOSS_LSTM: {G, S}}, ["gradients: dw[", "its sign is turned"],
     ),
     "a mean that nobody asked for": (
-        "rnn_layers.py", "temporal_fc_backward", [("dx.reshape(N, T, D), dw, db", "dx.reshape(N, T, D), dw / N, db")],
-        {"temporal_fc_backward": {G}}, ["it is what is right, divided by N = 3"],
+        "rnn_layers.py", "temporal_fc_backward", [("dx.reshape(x.shape), dw, db", "dx.reshape(x.shape), dw / N, db")],
+        {"temporal_fc_backward": {G}, LOSS_RNN: {G, S}, LOSS_LSTM: {G, S}}, ["it is what is right, divided by N = 3"],
     ),
     "an output gate without its gradient": (
-        "rnn_layers.py", "lstm_step_backward", [("dx, dWx,", "da[:, 3 * H :] = 0; dx, dWx,")],
+        "rnn_layers.py", "lstm_step_backward", [("da_o = dnext_h", "da_o = 0 * dnext_h")],
         {"lstm_step_backward": {G, S}}, [],
     ),
     "an x changed in place": (
@@ -146,33 +147,35 @@ MISTAKES = {
         {"rnn_step_forward": {U}}, ["unchanged: changes its argument x"],
     ),
     "a dh changed in place": (
-        "rnn_layers.py", "rnn_backward", [("np.multiply(dh[t] + dprev_h,", "dh[t] += dprev_h; np.multiply(dh[t],")],
+        "rnn_layers.py", "rnn_backward", [("da[t] = (dh[t] + dprev_h)", "dh[t] += dprev_h; da[t] = dh[t]")],
         {"rnn_backward": {U}}, ["unchanged: changes its argument dh"],
     ),
     "a mask changed in place": (
-        "rnn_layers.py", "temporal_softmax_loss", [("dx = dx.reshape", "mask[:] = 1; dx = dx.reshape")],
+        "rnn_layers.py", "temporal_softmax_loss", [("loss, dx = softmax_loss", "mask[:] = 1; loss, dx = softmax_loss")],
         {"temporal_softmax_loss": {U}}, ["unchanged: changes its argument mask"],
     ),
     "states in double precision": (
-        "rnn_layers.py", "rnn_forward", [("float_type(x, h0, Wx, Wh, b)", "np.float64")],
+        "rnn_layers.py", "rnn_forward", [("*h0.shape), x.dtype", "*h0.shape), np.float64")],
         {"rnn_forward": {F}, "rnn_backward": {F}, LOSS_RNN: {F}},
         ["float32: h is float64 where all that came in was float32"],
     ),
     "an unstable softmax": (
-        "layers.py", "weighted_softmax_loss", [("x.max(axis=1, keepdims=True)", "0")],
+        "layers.py", "softmax_loss", [("x.max(axis=1, keepdims=True)", "0")],
         {name: {S} for name in ("temporal_softmax_loss", "softmax_loss", LOSS_RNN, LOSS_LSTM)}, ["stable: loss is nan"],
     ),
     "an unstable sigmoid": (
-        "layers.py", "sigmoid", [("return np.where(x >= 0, 1, z) / (1 + z)", "return np.exp(x) / (1 + np.exp(x))")],
-        {"sigmoid": {S}}, ["stable: out[", "is nan, expected 1"],
+        "layers.py", "sigmoid",
+        [("np.exp(np.minimum(x, 0)) / (1 + np.exp(-np.abs(x)))", "np.exp(x) / (1 + np.exp(x))")],
+        {name: {S} for name in ("sigmoid", "lstm_step_forward", "lstm_step_backward")},
+        ["stable: out[", "is nan, expected 1"],
     ),
     "a time step too few": (
         "rnn_layers.py", "rnn_forward", [("range(T)", "range(T - 1)")],
         {"rnn_forward": {V, S}, "rnn_backward": {G, S}, LOSS_RNN: {V, G, S}}, ["all with t = 3"],
     ),
     "scores of another shape": (
-        "rnn_layers.py", "temporal_fc_forward", [("return out.reshape(N, T, M)", "return out")],
-        {"temporal_fc_forward": {V}}, ["values: out has shape (12, 8), expected (N, T, M) = (3, 4, 8)"],
+        "rnn_layers.py", "temporal_fc_forward", [("return out.reshape(N, T, len(b))", "return out")],
+        {"temporal_fc_forward": {V}, **NO_LOSS}, ["values: out has shape (12, 8), expected (N, T, M) = (3, 4, 8)"],
     ),
     "batch before time": (
         "rnn_layers.py", "lstm_forward", [("return h[1:],", "return h[1:].swapaxes(0, 1),")],
@@ -180,53 +183,57 @@ MISTAKES = {
         ["values: h has shape (3, 4, 6), expected (T, N, H) = (4, 3, 6)", "axes 0 and 1 are exchanged"],
     ),
     "an exception": (
-        "rnn_layers.py", "lstm_backward", [("dprev_h, dprev_c = np.zeros((2, N, H), h.dtype)", "1 / 0")],
+        "rnn_layers.py", "lstm_backward", [("T, N, H = dh.shape", "1 / 0")],
         {"lstm_backward": {G, F, U, S}, LOSS_LSTM: {V, G, F, U, S}},
         [r"gradients: rnn_layers.py line LINE: ZeroDivisionError: division by zero"],
     ),
     "nothing returned": (
-        "rnn_layers.py", "rnn_step_backward", [(RETURN_STEP, "")],
+        "rnn_layers.py", "rnn_step_backward", [(RETURN_RNN, "")],
         {"rnn_step_backward": {G, F, U, S}}, ["gradients: returned None, expected 5: dx, dprev_h, dWx, dWh, db"],
     ),
     "None for a gradient": (
-        "rnn_layers.py", "rnn_step_backward", [(RETURN_STEP, RETURN_STEP.replace("dWx", "None"))],
+        "rnn_layers.py", "rnn_step_backward", [(RETURN_RNN, RETURN_RNN.replace("dWx", "None"))],
         {"rnn_step_backward": {G, F, S}}, ["gradients: dWx is None, expected (D, H) = (5, 6)"],
     ),
     "a list for a state": (
         "rnn_layers.py", "lstm_step_forward", [("return next_h, next_c,", "return next_h, next_c.tolist(),")],
-        {"lstm_step_forward": {V, F, S}, SAMPLE_LSTM: {V, U}}, ["next_c is a list, expected (N, H) = (3, 6)"],
+        {"lstm_step_forward": {V, F, S}}, ["next_c is a list, expected (N, H) = (3, 6)"],
     ),
     "the pipes closed": (
         "rnn_layers.py", "temporal_fc_backward", [("dx, dw, db =", "import os; os.closerange(0, 99); dx, dw, db =")],
-        {"temporal_fc_backward": {G, F, U}}, ["gradients: ended the Python process"],
+        {"temporal_fc_backward": {G, F, U}, **NO_LOSS}, ["gradients: ended the Python process"],
     ),
     "an array that is far too large": (
-        "rnn_layers.py", "temporal_fc_forward", [("return out.reshape(N, T, M)", "return np.zeros((9999, 9999))")],
-        {"temporal_fc_forward": {V, F}}, ["values: out has shape (9999, 9999), expected (N, T, M) = (3, 4, 8)"],
+        "rnn_layers.py", "temporal_fc_forward", [("return out.reshape(N, T, len(b))", "return np.zeros((9999, 9999))")],
+        {"temporal_fc_forward": {V, F}, **NO_LOSS},
+        ["values: out has shape (9999, 9999), expected (N, T, M) = (3, 4, 8)"],
     ),
     "a process that ends itself": (
-        "rnn_layers.py", "lstm_step_backward", [("N, H = check_shapes", "import os; os._exit(3); N, H = check_shapes")],
+        "rnn_layers.py", "lstm_step_backward", [("tanh_c = np.tanh", "import os; os._exit(3); tanh_c = np.tanh")],
         {"lstm_step_backward": {G, F, U, S}}, ["gradients: ended the Python process (os._exit, status 3)"],
     ),
     "sys.exit in a function": (
-        "layers.py", "softmax_loss", [("N, V = check_shapes", "raise SystemExit; N, V = check_shapes")],
-        {"softmax_loss": {V, G, F, U, S}}, ["values: layers.py line LINE: ends the program (sys.exit)"],
+        "bleu_utils.py", "BLEU_score", [("return corpus_bleu", "raise SystemExit; return corpus_bleu")],
+        {"BLEU_score": {V}}, ["values: bleu_utils.py line LINE: ends the program (sys.exit)"],
     ),
     "input() in a function": (
-        "layers.py", "sigmoid", [("(x,) = as_float", "input(); (x,) = as_float")],
-        {"sigmoid": {V, F, U, S}}, ["values: layers.py line LINE: EOFError"],
+        "bleu_utils.py", "BLEU_score", [("return corpus_bleu", "input(); return corpus_bleu")],
+        {"BLEU_score": {V}}, ["values: bleu_utils.py line LINE: EOFError"],
     ),
     "an endless loop": (
-        "rnn_layers.py", "lstm_step_backward", [("N, H = check", "exec('while True: pass'); N, H = check")],
+        "rnn_layers.py", "lstm_step_backward", [("tanh_c = np", "exec('while True: pass'); tanh_c = np")],
         {"lstm_step_backward": {G, F, U, S}}, ["gradients: not done after 2 s, and stopped: an endless loop?"],
     ),
     "a function of another name": (
-        "rnn_layers.py", "temporal_fc_backward", [("def temporal_fc_backward", "def temporal_fc_backwards")],
-        {"temporal_fc_backward": {G, F, U}}, ["rnn_layers.py has no function temporal_fc_backward"],
+        "rnn_layers.py", "rnn_step_backward", [("def rnn_step_backward", "def rnn_step_backwards")],
+        {"rnn_step_backward": {G, F, U, S}}, ["rnn_layers.py has no function rnn_step_backward"],
     ),
     "a forward of another name": (
         "rnn_layers.py", "temporal_fc_forward", [("def temporal_fc_forward", "def temporal_fc_forwards")],
-        {"temporal_fc_forward": {V, F, U}, "temporal_fc_backward": {G, F, U}},
+        {
+            "temporal_fc_forward": {V, F, U}, "temporal_fc_backward": {G, F, U}, **NO_LOSS,
+            SAMPLE_RNN: {V, U}, SAMPLE_LSTM: {V, U},
+        },
         ["rnn_layers.py has no function temporal_fc_forward", "not tried: it needs the cache of temporal_fc_forward"],
     ),
     "a model without a gradient": (
@@ -234,7 +241,7 @@ MISTAKES = {
         {LOSS_RNN: {G, S}, LOSS_LSTM: {G, S}}, ["gradients: grads has no W_proj"],
     ),
     "a model whose padding counts": (
-        "rnn.py", "__init__", [("asked = words_out != self.null", "asked = words_out >= 0")],
+        "rnn.py", "__init__", [("mask = captions_out != self.null", "mask = captions_out >= 0")],
         {LOSS_RNN: {V, S}, LOSS_LSTM: {V, S}}, ["gradients: right for the student's own forward"],
     ),
     "captions that begin with START": (
@@ -289,15 +296,20 @@ def test_a_mistake_fails_in_the_lines_that_it_concerns_and_in_no_other(report_of
 
 
 def test_a_mistake_in_forward_and_backward_alike_costs_the_values_alone(graded, ours):
-    for function, old in (("_lstm_cell", "f, i, c_tilde, o = a"), ("_lstm_cell_backward", "f, i, c_tilde, o = gates")):
-        replace(ours / "rnn_layers.py", function, (old, old.replace("f, i", "i, f", 1)))
-    replace(ours / "rnn_layers.py", "_lstm_cell_backward", ("da_f, da_i, da_c", "da_i, da_f, da_c"))
+    for function, *changes in (
+        ("lstm_step_forward", ("a_f, a_i, a_c, a_o = np.split", "a_i, a_f, a_c, a_o = np.split")),
+        ("lstm_step_backward", ("hstack([da_f, da_i,", "hstack([da_i, da_f,")),
+        ("_activate", ("f, i, c_tilde, o = a\n", "i, f, c_tilde, o = a\n")),
+        ("lstm_backward", ("f, i, c_tilde, o = gates", "i, f, c_tilde, o = gates"), (":, 0]", ":, 4]"),
+         (":, 1]", ":, 0]"), (":, 4]", ":, 1]")),
+    ):  # fmt: skip
+        replace(ours / "rnn_layers.py", function, *changes)
     report = graded(ours)
     assert failures(report) == {
         "lstm_step_forward": {V, S}, "lstm_forward": {V, S}, LOSS_LSTM: {V, S}, SAMPLE_LSTM: {V},
         "lstm_step_backward": {S}, "lstm_backward": {S},
     }  # fmt: skip
-    assert "it calls" not in report.remarks["lstm_forward"]  # ours has the cell's mathematics from elsewhere
+    assert "it calls" not in report.remarks["lstm_forward"]
     assert report.remarks["lstm_backward"].startswith("gradients: right for the student's own forward, whose values")
     assert report.points == (14, 18)
 

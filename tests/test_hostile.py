@@ -26,6 +26,7 @@ import image_captioning as ic
 import sentiment
 import style_transfer
 import transfer_learning as tl
+from bleu_utils import SPECIAL
 from data import captions, files, glove, insects, plot, results, reviews, tensors, weights
 from rnn import CaptioningRNN
 from tests.conftest import ARCH, run_python
@@ -35,7 +36,7 @@ from tests.test_files import make_tar, make_zip, zip_bytes
 from tests.test_insects import chunk
 
 MB = 1 << 20
-WORDS = [*captions.SPECIAL, "a", "dog", "runs"]
+WORDS = [*SPECIAL, "a", "dog", "runs"]
 HOSTILE_NAMES = ["<b>x</b>&amp;", "\x1b[2J\x1b[31mred", "$\\frac{1}{0}$ $", "\u202egnp", "a\nb", "%s {0} \\n"]
 ODD_FILE_NAMES = [name.replace("/", "\u2044") for name in HOSTILE_NAMES]
 

@@ -1,0 +1,89 @@
+"""The captioning model's loss: numeric gradients, the same model in PyTorch, padding, vocabularies."""
+
+import numpy as np
+import pytest
+import torch
+
+from image_captioning import TorchCaptioningRNN
+from rnn import SPECIAL, CaptioningRNN
+from tests.gradient_check import numeric_gradient, relative_error
+
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.parametrize("cell", ["rnn", "lstm"])]
+WORDS = {word: k for k, word in enumerate((*SPECIAL, "a", "dog", "cat", "runs", "sleeps"))}
+CAPTIONS = np.array([[1, 4, 5, 7, 2, 0, 0], [1, 4, 6, 2, 0, 0, 0], [1, 4, 5, 3, 8, 2, 0]])
+FEATURES = np.random.default_rng(1).standard_normal((3, 4))
+
+
+def model_of(cell, dtype=np.float64, seed=0):
+    """A small model with weights so large that its words depend on the photo and on one another."""
+    model, rng = CaptioningRNN(WORDS, 4, 3, 5, cell, dtype, seed), np.random.default_rng(seed)
+    model.params = {name: rng.standard_normal(w.shape).astype(dtype) for name, w in model.params.items()}
+    return model
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_gradients_match_numeric_differences(cell, dropout):
+    model = model_of(cell)
+    _, grads = model.loss(FEATURES, CAPTIONS, dropout, np.random.default_rng(5))
+
+    def loss(value, name):
+        other = model_of(cell)
+        other.params[name] = value
+        return other.forward(FEATURES, CAPTIONS, dropout, np.random.default_rng(5))[0]
+
+    assert grads.keys() == model.params.keys()
+    for name, value in model.params.items():
+        assert relative_error(grads[name], numeric_gradient(lambda w, name=name: loss(w, name), value)) < 1e-8, name
+
+
+def test_loss_and_gradients_match_pytorch(cell):
+    model, twin = model_of(cell), TorchCaptioningRNN(model_of(cell))
+    exact = twin.loss(torch.tensor(FEATURES), torch.tensor(CAPTIONS))
+    exact.backward()
+    loss, grads = model.loss(FEATURES.tolist(), CAPTIONS.tolist())
+    assert loss == pytest.approx(exact.item(), rel=1e-10)
+    for name, parameter in twin.named_parameters():
+        assert relative_error(grads[name], parameter.grad.numpy()) < 1e-10, name
+
+
+def test_the_loss_is_the_published_one_for_a_vocabulary_with_gaps(cell):
+    model = CaptioningRNN({"<NULL>": 0, "cat": 2, "dog": 3}, 20, 30, 40, cell, np.float64)
+    for name, w in model.params.items():
+        w.flat = np.linspace(-1.4, 1.3, w.size)
+        if cell == "lstm" and name in ("Wx", "Wh", "b"):  # the published order of the gates is i, f, o, c~
+            i, f, o, c_tilde = np.split(w.copy(), 4, axis=-1)
+            w[...] = np.concatenate([f, i, c_tilde, o], axis=-1)
+    low, high, published = {"rnn": (-1.5, 0.3, 9.83235591003), "lstm": (-0.5, 1.7, 9.82445935443)}[cell]
+    loss, _ = model.loss(np.linspace(low, high, 200).reshape(10, 20), (np.arange(130) % 3).reshape(10, 13))
+    assert loss == pytest.approx(published, rel=1e-11)
+
+
+def test_padding_changes_neither_loss_nor_gradients(cell):
+    loss, grads = model_of(cell).loss(FEATURES, CAPTIONS)
+    longer_loss, longer = model_of(cell).loss(FEATURES, np.pad(CAPTIONS, ((0, 0), (0, 6))))
+    assert longer_loss == loss and all(np.array_equal(grads[name], longer[name]) for name in grads)
+    one_by_one = [model_of(cell).loss(FEATURES[k : k + 1], CAPTIONS[k : k + 1])[0] for k in range(3)]
+    assert loss == pytest.approx(np.mean(one_by_one), rel=1e-13)
+    nothing, grads = model_of(cell).loss(FEATURES, np.where(CAPTIONS == 1, 1, 0))
+    assert nothing == 0 and not any(dw.any() for dw in grads.values())
+
+
+def test_float32_stays_and_no_argument_changes(cell):
+    model, features, captions = model_of(cell, np.float32), FEATURES.copy(), CAPTIONS.astype(np.int32)
+    loss, grads = model.loss(features, captions, 0.3, np.random.default_rng(0))
+    assert {dw.dtype for dw in (*grads.values(), loss)} == {np.dtype(np.float32)}
+    assert np.array_equal(features, FEATURES) and np.array_equal(captions, CAPTIONS)
+    assert all(np.array_equal(w, model_of(cell, np.float32).params[name]) for name, w in model.params.items())
+
+
+def test_wrong_arguments_are_named(cell):
+    model = model_of(cell)
+    for features, captions, error, message in (
+        (FEATURES, np.where(CAPTIONS == 5, 9, CAPTIONS), IndexError, r"captions\[0, 2\] is 9"),
+        (FEATURES, 1.0 * CAPTIONS, TypeError, "captions has dtype float64"),
+        (FEATURES[:2], CAPTIONS, ValueError, "captions has shape"),
+        (FEATURES[:, :3], CAPTIONS, ValueError, "features has shape"),
+        (np.ma.array(FEATURES), CAPTIONS, TypeError, "features is a masked array"),
+    ):
+        with pytest.raises(error, match=message):
+            model.loss(features, captions)

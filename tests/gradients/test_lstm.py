@@ -1,0 +1,99 @@
+"""The LSTM: `python -m pytest tests/gradients/test_lstm.py`."""
+
+import numpy as np
+import pytest
+import torch
+
+from rnn_layers import lstm_backward, lstm_forward, lstm_step_backward, lstm_step_forward
+from tests.gradient_check import relative_error
+from tests.gradients.layer_tests import RecurrentTests, assert_matches_torch_nn, assert_sequence_equals_steps, lin
+
+
+def torch_step(x, prev_h, prev_c, Wx, Wh, b):
+    f, i, c_tilde, o = (x @ Wx + prev_h @ Wh + b).chunk(4, dim=1)
+    next_c = torch.sigmoid(f) * prev_c + torch.sigmoid(i) * torch.tanh(c_tilde)
+    return torch.sigmoid(o) * torch.tanh(next_c), next_c
+
+
+def torch_sequence(x, h0, Wx, Wh, b):
+    h, c, hs = h0, torch.zeros_like(h0), []
+    for x_t in x:
+        h, c = torch_step(x_t, h, c, Wx, Wh, b)
+        hs.append(h)
+    return torch.stack(hs)
+
+
+def weights(r, D, H):
+    return {"Wx": r((D, 4 * H)), "Wh": r((H, 4 * H)), "b": r(4 * H)}
+
+
+class TestLSTMStep(RecurrentTests):
+    functions, in_torch = (lstm_step_forward, lstm_step_backward), torch_step
+    douts = ("dnext_h", "dnext_c")
+
+    def inputs(self, r, T, N, D, H):
+        return {"x": r((N, D)), "prev_h": r((N, H)), "prev_c": r((N, H)), **weights(r, D, H)}
+
+
+class TestLSTM(RecurrentTests):
+    functions, in_torch, douts, bound = (lstm_forward, lstm_backward), torch_sequence, ("dh",), 1e-6
+
+    def inputs(self, r, T, N, D, H):
+        return {"x": r((T, N, D)), "h0": r((N, H)), **weights(r, D, H)}
+
+
+@pytest.mark.parametrize("sizes", [(4, 3, 5, 6), (9, 4, 16, 32)], ids=str)
+def test_lstm_equals_its_steps(sizes):
+    x, h0, *weights = TestLSTM().make(*sizes).values()
+    steps = lstm_step_forward, lstm_step_backward
+    assert_sequence_equals_steps((lstm_forward, lstm_backward), steps, x, h0, weights, [h0, np.zeros_like(h0)])
+
+
+def test_lstm_matches_torch_nn_with_its_order_of_gates():
+    def reorder(a):
+        f, i, c_tilde, o = np.split(a, 4, axis=-1)
+        return np.concatenate([i, f, c_tilde, o], axis=-1)
+
+    assert_matches_torch_nn(
+        torch.nn.LSTM, (lstm_forward, lstm_backward), *TestLSTM().make(9, 4, 5, 7).values(), reorder
+    )
+
+
+@pytest.mark.parametrize("number", [0, 0.5])
+def test_lstm_step_takes_one_number_for_prev_c(number):
+    x, prev_h, prev_c, *weights = (a.astype(np.float32) for a in TestLSTMStep().make().values())
+    *outs, cache = lstm_step_forward(x, prev_h, number, *weights)
+    *wanted, wanted_cache = lstm_step_forward(x, prev_h, np.full_like(prev_c, number), *weights)
+    outs += lstm_step_backward(prev_h, prev_c, cache)
+    wanted += lstm_step_backward(prev_h, prev_c, wanted_cache)
+    assert all(a.dtype == np.float32 and np.array_equal(a, w) for a, w in zip(outs, wanted, strict=True))
+
+
+def test_lstm_step_forward_gives_the_published_values():
+    next_h, next_c, _ = lstm_step_forward(
+        lin(-0.1, 0.5, 3, 5), lin(-0.1, 0.5, 3, 4), lin(-0.8, 0.8, 3, 4),
+        lin(-0.5, 0.3, 5, 16), lin(-0.6, 0.2, 4, 16), lin(-0.8, 0.6, 16),
+    )  # fmt: skip
+    assert relative_error(next_h[1], [-0.06578861, -0.02624557, 0.02564223, 0.0897345]) < 1e-7
+    assert relative_error(next_c[0], [-0.23621572, -0.15684323, -0.0689127, 0.02702961]) < 1e-7
+
+
+def test_lstm_forward_gives_the_published_values():
+    h, _ = lstm_forward(
+        lin(-0.1, 0.5, 2, 3, 4), lin(-0.1, 0.5, 3, 5), lin(-0.2, 0.3, 4, 20), lin(-0.2, 0.3, 5, 20), lin(-0.3, 0.1, 20)
+    )
+    assert relative_error(h[0, 1], [0.00824255, 0.01562256, 0.02335621, 0.03143392, 0.03984436]) < 1e-6
+
+
+def test_lstm_gates_of_huge_activations_are_exactly_0_and_1():
+    b = np.repeat([-1e4, 1e4, -1e4, 1e4], 3)  # f = 0, i = 1, c~ = -1, o = 1
+    h, _ = lstm_forward(np.ones((2, 1, 2)), np.zeros((1, 3)), np.zeros((2, 12)), np.zeros((3, 12)), b)
+    np.testing.assert_array_equal(h, np.full((2, 1, 3), np.tanh(-1.0)))
+
+
+def test_a_width_that_is_not_a_multiple_of_four_is_a_wrong_shape():
+    inputs = TestLSTM().make()
+    with pytest.raises(ValueError, match=r"^Wx has shape \(5, 12\), expected \(D, 4H\) = \(5, 24\)$"):
+        lstm_forward(**{**inputs, "Wx": np.zeros((5, 12))})
+    with pytest.raises(ValueError, match=r"^Wx has shape \(5, 25\)"):
+        lstm_forward(**{**inputs, "Wx": np.zeros((5, 25))})

@@ -1,0 +1,231 @@
+"""rnn.py: the model's parameters, greedy captions and beam search."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import rnn
+import rnn_layers
+from image_captioning import TorchCaptioningRNN
+from rnn import SPECIAL, CaptioningRNN, largest, log_softmax
+from tests.gradients.test_captioning_rnn import WORDS, model_of
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+CELLS = ("rnn", "lstm")
+
+
+def features_of(count, dtype=np.float64, seed=1):
+    return np.random.default_rng(seed).standard_normal((count, 4)).astype(dtype)
+
+
+# ---- the model
+
+
+@pytest.mark.parametrize("cell, gates", [("rnn", 1), ("lstm", 4)])
+def test_parameters_have_the_courses_names_shapes_and_spread(cell, gates):
+    words = {word: k for k, word in enumerate([*SPECIAL, *map(str, range(296))])}
+    params = CaptioningRNN(words, 400, 100, 200, cell).params
+    assert {name: w.shape for name, w in params.items()} == {
+        "W_proj": (400, 200), "b_proj": (200,), "W_embed": (300, 100), "Wx": (100, 200 * gates),
+        "Wh": (200, 200 * gates), "b": (200 * gates,), "W_vocab": (200, 300), "b_vocab": (300,),
+    }  # fmt: skip
+    spread = {"W_proj": 400**-0.5, "W_embed": 0.01, "Wx": 100**-0.5, "Wh": 200**-0.5, "W_vocab": 200**-0.5}
+    spread |= dict.fromkeys(("b_proj", "b", "b_vocab"), 0)
+    assert {name: float(w.std()) for name, w in params.items()} == pytest.approx(spread, rel=0.02)
+
+
+def test_arguments_default_to_the_courses_sizes_and_float32():
+    params = CaptioningRNN(WORDS).params
+    assert (params["W_proj"].shape, params["W_embed"].shape, params["Wx"].shape) == ((512, 128), (9, 128), (128, 128))
+    assert {w.dtype for w in params.values()} == {np.dtype(np.float32)}
+
+
+def test_one_seed_gives_one_model_and_another_seed_another():
+    first, same, zero, default = (
+        CaptioningRNN(WORDS, **seed).params["Wx"] for seed in ({"seed": 3}, {"seed": 3}, {"seed": 0}, {})
+    )
+    assert np.array_equal(first, same) and np.array_equal(zero, default)
+    assert not np.array_equal(first, zero)
+
+
+def test_an_unknown_cell_or_a_vocabulary_without_null_is_a_value_error():
+    with pytest.raises(ValueError, match="cell_type is 'gru'"):
+        CaptioningRNN(WORDS, cell_type="gru")
+    with pytest.raises(ValueError, match="no <NULL>"):
+        CaptioningRNN({"<START>": 0, "<END>": 1})
+
+
+@pytest.mark.parametrize("word", ["<START>", "<END>"])
+def test_a_vocabulary_without_start_or_end_is_an_error_of_sampling_only(word):
+    words = {**{w: k for w, k in WORDS.items() if w != word}, "more": WORDS[word]}
+    model = CaptioningRNN(words, 4, 3, 5)
+    assert model.loss(features_of(1), np.array([[4, 5, 6]]))[0] > 0
+    for search in (model.sample, model.beam_search):
+        with pytest.raises(ValueError, match=f"word_to_idx has no {word}"):
+            search(features_of(1))
+
+
+# ---- sampling
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_sample_reads_its_own_words_and_takes_the_best_next_one_each_time(cell):
+    model, features = model_of(cell, seed=3), features_of(20)
+    p = model.params
+    step = {"rnn": rnn_layers.rnn_step_forward, "lstm": rnn_layers.lstm_step_forward}[cell]
+    for feature, caption in zip(features, model.sample(features, 9), strict=True):
+        h, word, expected = feature[None] @ p["W_proj"] + p["b_proj"], model.start, []
+        state = (h,) if cell == "rnn" else (h, np.zeros_like(h))
+        while len(expected) < 9 and word != model.end:
+            *state, _ = step(p["W_embed"][[word]], *state, p["Wx"], p["Wh"], p["b"])
+            scores = (state[0] @ p["W_vocab"] + p["b_vocab"])[0]
+            scores[[model.null, model.start]] = -np.inf
+            word = int(scores.argmax())
+            expected.append(word)
+        assert caption.tolist() == expected + [model.null] * (9 - len(expected))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_twin_says_what_the_numpy_model_says(cell):
+    model, features = model_of(cell, seed=3), features_of(20)
+    assert np.array_equal(TorchCaptioningRNN(model).sample(features, 9).numpy(), model.sample(features, 9))
+
+
+@pytest.mark.parametrize("search", [CaptioningRNN.sample, CaptioningRNN.beam_search], ids=["sample", "beam_search"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_captions_are_integers_without_start_and_null_only_after_the_end(cell, search):
+    models = [model_of(cell, np.float32, seed) for seed in range(8)]
+    captions = np.concatenate([search(model, features_of(50, np.float32), max_length=7) for model in models])
+    assert captions.shape == (400, 7) and captions.dtype.kind == "i"
+    assert not (captions == WORDS["<START>"]).any()
+    for caption in captions.tolist():
+        length = caption.index(WORDS["<END>"]) + 1 if WORDS["<END>"] in caption else 7
+        assert WORDS["<NULL>"] not in caption[:length] and set(caption[length:]) <= {WORDS["<NULL>"]}
+    assert (captions == WORDS["<END>"]).any() and (captions[:, -1] > 2).any()  # both kinds were seen
+
+
+@pytest.mark.parametrize("search", [CaptioningRNN.sample, CaptioningRNN.beam_search], ids=["sample", "beam_search"])
+def test_unk_is_said_only_where_it_may_be(search):
+    model, features = model_of("rnn"), features_of(100)
+    model.params["b_vocab"][WORDS["<UNK>"]] = 4
+    assert (search(model, features) == WORDS["<UNK>"]).any()
+    assert not (search(model, features, unk=False) == WORDS["<UNK>"]).any()
+
+
+@pytest.mark.parametrize("search", [CaptioningRNN.sample, CaptioningRNN.beam_search], ids=["sample", "beam_search"])
+def test_no_photos_give_no_captions(search):
+    assert search(model_of("lstm"), features_of(0)).shape == (0, 30)
+
+
+# ---- beam search
+
+
+def score(model, feature, caption, length_power):
+    """log p(caption) / length^length_power, the caption's numbers without padding, by the loss."""
+    words = np.array([[model.start, *caption]])
+    return -model.loss(feature[None], words)[0] / len(caption) ** length_power
+
+
+def plain_beam_search(model, feature, width, most, length_power):
+    """The search of one photo with lists: grows captions by every word, keeps the best, until `width` have ended."""
+    p = model.params
+    h = feature[None] @ p["W_proj"] + p["b_proj"]
+    step = {"rnn": rnn_layers.rnn_step_forward, "lstm": rnn_layers.lstm_step_forward}[model.cell_type]
+    state = (h,) if model.cell_type == "rnn" else (h, np.zeros_like(h))
+    opened, ended = [(0.0, [], state)], []
+    for _ in range(most):
+        grown = []
+        for total, said, state in opened:
+            word = said[-1] if said else model.start
+            *after, _ = step(p["W_embed"][[word]], *state, p["Wx"], p["Wh"], p["b"])
+            scores = after[0] @ p["W_vocab"] + p["b_vocab"]
+            log_p = log_softmax(scores)[0]
+            log_p[[model.null, model.start]] = -np.inf
+            grown += [(total + value, [*said, k], after) for k, value in enumerate(log_p)]
+        grown = sorted(grown, key=lambda entry: -entry[0])[: width - len(ended)]
+        ended += [entry for entry in grown if entry[1][-1] == model.end]
+        opened = [entry for entry in grown if entry[1][-1] != model.end]
+        if len(ended) == width:
+            break
+    best = max(ended or opened, key=lambda entry: entry[0] / len(entry[1]) ** length_power if ended else entry[0])
+    return best[1] + [model.null] * (most - len(best[1]))
+
+
+def any_model(cell, words, D, W, H, seed):
+    """A model of any size, with a vocabulary that may be smaller than the beam, and photos' features."""
+    vocabulary = {word: k for k, word in enumerate([*SPECIAL[:3], *(f"word{k}" for k in range(words))])}
+    model, rng = CaptioningRNN(vocabulary, D, W, H, cell, np.float64, seed), np.random.default_rng(seed)
+    model.params = {name: rng.standard_normal(w.shape) for name, w in model.params.items()}
+    return model, rng.standard_normal((seed % 7, D))
+
+
+any_size = given(st.sampled_from(CELLS), st.tuples(*[st.integers(1, 6)] * 4), st.integers(1, 6), st.integers(0, 99))
+fuzz = settings(max_examples=100, deadline=None, derandomize=True, database=None)
+
+
+@fuzz
+@any_size
+@pytest.mark.parametrize("width, length_power", [(1, 0.7), (2, 0.7), (5, 0.7), (5, 0.0)])
+def test_beam_search_finds_what_a_plain_search_finds(width, length_power, cell, sizes, most, seed):
+    model, features = any_model(cell, *sizes, seed)
+    expected = [plain_beam_search(model, feature, width, most, length_power) for feature in features]
+    assert model.beam_search(features, width, most, length_power).tolist() == expected
+
+
+@fuzz
+@any_size
+def test_a_sample_is_a_beam_of_one(cell, sizes, most, seed):
+    model, features = any_model(cell, *sizes, seed)
+    assert np.array_equal(model.sample(features, most), model.beam_search(features, 1, most))
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_beam_as_wide_as_all_captions_finds_the_best_of_all(cell):
+    model, features = model_of(cell, seed=4), features_of(10)
+    said = [k for k in range(len(WORDS)) if k not in (model.null, model.start, model.end)]
+    every = [[*words, model.end] for length in range(3) for words in itertools.product(said, repeat=length)]
+    for feature, caption in zip(features, model.beam_search(features, 600, 3, 0.7), strict=True):
+        best = max(every, key=lambda words: score(model, feature, words, 0.7))
+        assert caption.tolist() == best + [model.null] * (3 - len(best))
+
+
+def test_a_wider_beam_finds_likelier_captions_on_the_whole():
+    model, features = model_of("lstm", seed=2), features_of(300)
+
+    def total(width):
+        found = model.beam_search(features, width, 12, 0.0)
+        ended = [caption[: list(caption).index(model.end) + 1] for caption in found if model.end in caption]
+        assert len(ended) == len(found)
+        return sum(score(model, f, list(caption), 0.0) for f, caption in zip(features, ended, strict=True))
+
+    model.params["b_vocab"][model.end] += 2  # every caption ends
+    assert total(1) < total(4)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_photos_caption_does_not_depend_on_the_photos_beside_it(cell):
+    model, features = model_of(cell), features_of(300)
+    together = model.beam_search(features, 3, 10)
+    assert np.array_equal(together[140:170], model.beam_search(features[140:170], 3, 10))
+
+
+def test_a_search_in_parts_finds_the_same(monkeypatch):
+    model, features = model_of("rnn", seed=2), features_of(7)
+    expected = model.beam_search(features, 3, 5, 0.2, unk=False)
+    monkeypatch.setattr(rnn, "PHOTOS_AT_ONCE", 2)
+    assert np.array_equal(model.beam_search(features.tolist(), 3, 5, 0.2, unk=False), expected)
+
+
+def test_log_softmax_is_finite_for_large_scores_and_keeps_words_that_are_never_said_out():
+    values = log_softmax(np.array([[1e4, 0, -np.inf]], np.float32))
+    assert values.tolist() == [[0.0, -1e4, -np.inf]]
+
+
+def test_largest_finds_the_first_of_equals_first():
+    places, values = largest(np.array([[1.0, 3, 2, 3], [0, 0, 0, 0]]), 3)
+    assert places.tolist() == [[1, 3, 2], [0, 1, 2]]
+    assert values.tolist() == [[3, 3, 2], [0, 0, 0]]

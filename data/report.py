@@ -59,7 +59,7 @@ CHECK = """\
 <p>The answer is code and algebra, in <code>rnn_layers.py</code> and <code>WRITEUP.md</code>, and leaves no results to
 show here. To see it hold:</p>
 <pre><code>python rnn_layers.py
-python -m pytest tests/test_rnn_layers.py</code></pre>
+python -m pytest tests/gradients</code></pre>
 <p>The first prints within seconds the worst error of each layer's gradients against numeric ones: the line
 <code>{step}</code> is to stay below 1e-07, the line <code>{sequence}</code> below 1e-06. The second compares them with
 PyTorch's too.</p>"""

@@ -11,8 +11,8 @@ SCRIPTS = {"transfer_learning", "style_transfer", "image_captioning", "sentiment
 LAYERS = {  # module: all that it may import
     "layers": {"numpy"},
     "rnn_layers": {"numpy", "layers"},
-    "rnn": {"numpy", "layers", "rnn_layers"},
-    "bleu_utils": {"numpy"},
+    "rnn": {"numpy", "layers", "rnn_layers", "bleu_utils"},
+    "bleu_utils": {"numpy", "layers"},
 }
 ASKED_FOR = {"numpy", "torch", "torchvision", "matplotlib", "PIL", "tqdm", "h5py"}  # in requirements.txt, not for tests
 FILES = [*sorted(REPO.glob("*.py")), *sorted((REPO / "data").rglob("*.py"))]
@@ -43,7 +43,8 @@ def test_a_script_imports_no_other_script_and_nothing_of_the_tests(script):
 
 @pytest.mark.parametrize("path", sorted((REPO / "data").rglob("*.py")), ids=lambda path: str(path.relative_to(REPO)))
 def test_data_imports_no_script_no_layer_and_nothing_of_the_tests(path):
-    assert not imports(path) & {*SCRIPTS, *LAYERS, "tests"}
+    allowed = {"bleu_utils"} if path.name == "captions.py" else set()  # the special words and the decoder of captions
+    assert not imports(path) & {*SCRIPTS, *LAYERS, "tests"} - allowed
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(REPO)))

@@ -13,7 +13,6 @@ import numpy as np
 from layers import check_indices
 
 SPECIAL = ("<NULL>", "<START>", "<END>", "<UNK>")  # padding, first word, last word, any unknown word
-PHOTOS_AT_ONCE = 250  # that evaluate_model gives to the model
 
 
 def corpus_bleu(references, hypotheses):
@@ -77,8 +76,7 @@ def decode_captions(captions, idx_to_word):
     check_indices("captions", captions, len(idx_to_word))
     texts = []
     for row in np.atleast_2d(captions).tolist():
-        words = [idx_to_word[i] for i in row]
-        words = words[: words.index("<END>")] if "<END>" in words else words
+        words = " ".join(idx_to_word[i] for i in row).partition("<END>")[0].split()
         texts.append(" ".join(word for word in words if word not in ("<NULL>", "<START>")))
     return texts if captions.ndim > 1 else texts[0]
 
@@ -89,7 +87,7 @@ def evaluate_model(model, data, split, n=1000, seed=0):
     The captions are drawn without replacement by `np.random.default_rng(seed)`, or all of them if there are fewer.
 
     model: anything with `sample(features)`: (B, D) float32 numpy array -> (B, T) integers, a numpy array or a PyTorch
-        tensor on any device; T may differ from call to call.
+        tensor on any device.
     data: `captions[split]`: (C, T) integers, <START> word ... <END> <NULL> ...; `image_idxs[split]`: (C,) integers, the
         photo of each caption; `features[split]`: (P, D) floats; `idx_to_word`: V words.
     Raises ValueError for n < 1, a split that is unknown or has no captions, and a sample of the wrong shape.
@@ -101,13 +99,10 @@ def evaluate_model(model, data, split, n=1000, seed=0):
     C = len(data.captions[split])
     drawn = np.sort(np.random.default_rng(seed).choice(C, min(n, C), replace=False))
     photos, which = np.unique(data.image_idxs[split][drawn], return_inverse=True)
-    sampled = []
-    for start in range(0, len(photos), PHOTOS_AT_ONCE):
-        features = np.asarray(data.features[split][photos[start : start + PHOTOS_AT_ONCE]], np.float32)
-        captions = model.sample(features)
-        captions = np.asarray(captions.cpu() if hasattr(captions, "cpu") else captions)
-        if captions.ndim != 2 or len(captions) != len(features):
-            raise ValueError(f"model.sample returned shape {captions.shape}, expected ({len(features)}, T)")
-        sampled += decode_captions(captions, data.idx_to_word)
+    captions = model.sample(np.asarray(data.features[split][photos], np.float32))
+    captions = np.asarray(captions.cpu() if hasattr(captions, "cpu") else captions)
+    if captions.ndim != 2 or len(captions) != len(photos):
+        raise ValueError(f"model.sample returned shape {captions.shape}, expected ({len(photos)}, T)")
+    sampled = decode_captions(captions, data.idx_to_word)
     gt = decode_captions(data.captions[split][drawn], data.idx_to_word)
     return float(np.mean([*map(BLEU_score, gt, (sampled[i] for i in which))]))

@@ -182,7 +182,7 @@ def lstm_backward(dh, cache):
     x, h, c, gates, Wx, Wh = cache
     _, dh = as_floats(h=(h[1:], "T N H"), dh=(dh, "T N H"))
     T, N, H = dh.shape
-    da = np.empty((T, N, 4, H), dh.dtype)
+    da = np.empty((T, N, 4, H), dh.dtype)  # of the gates f, i, c̃, o
     dprev_h, dprev_c = np.zeros((2, N, H), dh.dtype)
     for t in reversed(range(T)):
         f, i, c_tilde, o = gates[:, t]

@@ -1,17 +1,14 @@
-"""Everything that touches the disk or the network: readers, built-in data sets, downloads, results.
+"""The data sets: one reader each, the built-in ones made by code, downloads. Imports of `common` only `common.cli`."""
 
-Nothing here imports a script or a numpy layer.
-"""
-
-import os
-import signal
+import hashlib
+import shutil
+import tempfile
 from pathlib import Path
 
-HOME = Path(__file__).parent  # where data is looked for when --data is not given, and where downloads go
+from common.cli import UserError, user_errors
 
-# The real data sets: the files or folders that make one up, below the data folder. One of them there makes the set
-# "there"; whether it is whole is for its reader to say.
-SETS = {
+HOME = Path(__file__).parent  # where data is looked for without --data, and where downloads go
+SETS = {  # the files or folders of each real set, below the data folder
     "insects": ("hymenoptera_data",),
     "styles": ("styles",),
     "sentences": ("train.txt", "dev.txt", "test.txt", "unlabelled.txt"),
@@ -22,55 +19,84 @@ SETS = {
 }
 
 
-class DataError(Exception):
-    """Something about the user's files, flags or machine is wrong; the message says in one line what to do."""
+def locate(name, root=None):
+    """The real data set `name` below the folder `root` (default: data/), or None if no part of it is there.
 
-
-def stop_early(*_):
-    """What Ctrl-C does until `run_main` takes over: one line and exit status 130, whatever is being imported."""
-    os.write(2, b"stopped before anything was begun\n")
-    os._exit(130)
-
-
-def catch_ctrl_c():
-    """Called by a script before its imports: PyTorch's take seconds, and Ctrl-C would end in a long traceback."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not so in the background
-        signal.signal(signal.SIGINT, stop_early)
-
-
-def locate(name, root=HOME):
-    """The real data set `name` below the folder `root`, or None where no part of it is there.
-
-    Returns the set's own folder, or `root` for a set that is several files (`sentences`).
+    Returns the set's own folder, or `root` for a set of several files (`sentences`).
     """
-    parts = SETS[name]
-    if not any((Path(root) / part).exists() for part in parts):
+    root, parts = Path(root or HOME), SETS[name]
+    if not any((root / part).exists() for part in parts):
         return None
-    return Path(root) / parts[0] if len(parts) == 1 else Path(root)
+    return root / parts[0] if len(parts) == 1 else root
 
 
 def check_folder(root):
-    """Raises DataError where `--data` names a folder that is not there."""
+    """Raises UserError if `--data` names a folder that is not there."""
     if root not in (None, "builtin") and not Path(root).is_dir():
-        raise DataError(f"--data {root}: no such folder; leave --data out, or use --data builtin")
+        raise UserError(f"--data {root}: no such folder; leave --data out, or use --data builtin")
 
 
 def choose(name, root=None):
-    """The folder to read the data set `name` from, or None for the built-in stand-in.
+    """The folder to read the data set `name` from, or None for the built-in one.
 
-    root: the script's `--data`: None takes the real set under `data/` if it is there, `"builtin"` never does, and a
-    folder must hold it.
-    Raises DataError where the folder, or the set in it, is missing.
+    root: the script's `--data`: None takes the real set under data/ if it is there, "builtin" never does, and a folder
+    must hold it. Raises UserError if the folder, or the set in it, is missing.
     """
     if root == "builtin":
         return None
-    if root is None:
-        return locate(name)
     check_folder(root)
     found = locate(name, root)
-    if found is None:
-        raise DataError(
+    if root is not None and found is None:
+        raise UserError(
             f"--data {root}: holds no {' or '.join(SETS[name])}; use --data builtin, or get it: "
             f"python -m data.download {name} --data {root}"
         )
     return found
+
+
+def sha256(path):
+    """The SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with user_errors(path), open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def fingerprint(*things):
+    """A short hexadecimal digest of strings, numbers and the like."""
+    return hashlib.sha256(repr(things).encode()).hexdigest()[:12]
+
+
+def lines(path):
+    """The number and the text of each line of a UTF-8 text file, without line ends and a byte-order mark.
+
+    Raises UserError if the file is missing, a folder, or not UTF-8 text.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}; it should be a text file")
+    with user_errors(path), open(path, encoding="utf-8-sig") as file:
+        number = 0
+        try:
+            for number, line in enumerate(file, 1):
+                yield number, line.removesuffix("\n")
+        except UnicodeDecodeError:
+            raise UserError(f"{path}, after line {number}: is not UTF-8 text; save the file as UTF-8") from None
+
+
+def made(cache, name, make, version):
+    """The folder `<cache>/<name>-<version>`; on the first call `make(folder)` fills it, whole or not at all."""
+    folder = Path(cache, f"{name}-{version}")
+    if not folder.is_dir():
+        with user_errors(cache):
+            Path(cache).mkdir(parents=True, exist_ok=True)
+            scratch = Path(tempfile.mkdtemp(prefix=".making-", dir=cache))
+        try:
+            make(scratch)
+            with user_errors(folder):
+                if not folder.is_dir():  # another run may have been faster
+                    scratch.rename(folder)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    return folder

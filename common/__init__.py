@@ -1,0 +1,1 @@
+"""What every script shares: the command line, a run and its folder, figures, the report."""

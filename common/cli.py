@@ -1,0 +1,178 @@
+"""The command line that every script shares: flags, one-line errors, tables, files written whole or not at all.
+
+Imports neither numpy nor PyTorch, so that a wrong flag is an error at once.
+"""
+
+import argparse
+import contextlib
+import errno
+import os
+import signal
+import sys
+from pathlib import Path
+
+NO_MEMORY = "error: not enough memory; try smaller sizes (see --help)"
+
+
+class UserError(Exception):
+    """Something about the user's files, flags or machine is wrong; the message says in one line what to do."""
+
+
+@contextlib.contextmanager
+def user_errors(path):
+    """Turns an OSError about `path` (disk full, permission denied, a folder in the way) into a one-line UserError."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}") from None
+
+
+def write_bytes(path, content):
+    """Writes `content` under a temporary name, then renames it to `path`. Raises UserError, naming the file."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with user_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(content)
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path, text):
+    """`write_bytes` of `text` in UTF-8."""
+    write_bytes(path, text.encode(errors="backslashreplace"))  # file names may hold bytes that are not Unicode
+
+
+class Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows every default that is a value."""
+
+    def _get_help_string(self, action):
+        no_value = action.default is None or action.default is False or action.default == []
+        return action.help if no_value else super()._get_help_string(action)
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose errors are UserErrors and whose --help shows every default."""
+
+    def __init__(self, **options):
+        super().__init__(formatter_class=Help, allow_abbrev=False, **options)
+
+    def parse_args(self, args=None, namespace=None):
+        """As argparse's; an empty text (an unset variable of the shell, for example) is an error."""
+        flags = super().parse_args(args, namespace)
+        for name, value in vars(flags).items():
+            if value == "" or (isinstance(value, list) and "" in value):
+                self.error(f"argument --{name.replace('_', '-')}: is empty")
+        return flags
+
+    def keep_to(self, args, flag, *others):
+        """Raises UserError if `flag` was given together with a flag that has no effect then (one not in `others`)."""
+        given = [a.option_strings[0] for a in self._actions if getattr(args, a.dest, a.default) != a.default]
+        extra = [name for name in given if name not in (flag, *others)]
+        if flag in given and extra:
+            self.error(f"argument {extra[0]}: has no effect with {flag}; leave one of them out")
+
+    def error(self, message):
+        raise UserError(f"{message}; see {self.prog} --help")
+
+
+def number(low, kind=int, below=float("inf")):
+    """An argparse type: a finite number of `kind`, at least `low` and less than `below`."""
+
+    def convert(text):
+        value = kind(text)
+        if not low <= value < below:  # NaN is neither
+            limit = "" if below == float("inf") else f" and below {below}"
+            raise argparse.ArgumentTypeError(f"must be a finite number of at least {low}{limit}, got {text}")
+        return value
+
+    convert.__name__ = kind.__name__  # argparse names it in "invalid int value"
+    return convert
+
+
+def add_common_flags(parser, quick):
+    """Adds the flags that every script has. quick: what --quick changes."""
+    add = parser.add_argument
+    add("--data", metavar="DIR", help="folder with the real data, or 'builtin' (default: data/ if it is there)")
+    add("--results", metavar="DIR", default="results", help="folder to write to")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: CUDA if there is a GPU")
+    add("--restart", action="store_true", help="do not resume an unfinished run of the same settings; begin anew")
+    add("--quick", action="store_true", help=f"a first look in seconds: {quick}; results in a folder of their own")
+
+
+def add_seed_flag(parser):
+    """Adds --seed, for scripts that train with one seed."""
+    parser.add_argument("--seed", type=number(0, below=2**31), default=0, help="the same seed gives the same numbers")
+
+
+# ---- output
+
+
+def shown(text, most=200):
+    """`text` as it may be printed or drawn: one line, control characters escaped, cut after `most` characters."""
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text)[: most + 1])
+    return text if len(text) <= most else text[:most] + " ..."
+
+
+def print_table(columns, rows):
+    """Prints rows of text under their column names, each column as wide as it needs."""
+    rows = [[shown(cell) for cell in row] for row in rows]
+    widths = [max(len(str(row[k])) for row in [columns, *rows]) for k in range(len(columns))]
+    for row in [columns, ["-" * width for width in widths], *rows]:
+        print("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+# ---- how a command ends
+
+
+def quit_on_ctrl_c():
+    """Called before PyTorch is imported, which takes seconds: Ctrl-C ends in one line, not in a traceback."""
+
+    def stop(*_):
+        os.write(2, b"stopped before anything was begun\n")
+        os._exit(130)
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not so for a job in the background
+        signal.signal(signal.SIGINT, stop)
+
+
+def run_main(main, on_stop="the same command resumes from the last checkpoint"):
+    """Runs `main()`; a user's error ends in one line on stderr and exit status 2, Ctrl-C in one line and 130.
+
+    on_stop: what the line after Ctrl-C says.
+    """
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names that this terminal cannot write
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        main()
+        sys.stdout.flush()
+    except UserError as error:
+        _fail(
+            f"error: {str(error).rpartition('UserError: ')[2].strip()}"
+        )  # a worker's error has its traceback before it
+    except MemoryError:
+        _fail(NO_MEMORY)
+    except RuntimeError as error:
+        if "out of memory" not in str(error) and "can't allocate memory" not in str(error):  # CUDA's words, the CPU's
+            raise
+        _fail(NO_MEMORY)
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C changes nothing
+        _fail(f"stopped; {on_stop}", 130)
+    except BrokenPipeError:  # the reader of our output (head, less) has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        if error.filename is None and error.errno != errno.ENOSPC:
+            raise
+        _fail(f"error: {error.filename or 'standard output'}: {error.strerror}")
+
+
+def _fail(message, status=2):
+    line = shown(message, 10_000)
+    print(line if len(line) < 1000 else f"{line[:600]} ... {line[-300:]}", file=sys.stderr)
+    sys.exit(status)

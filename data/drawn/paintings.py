@@ -8,7 +8,7 @@ image; a unit is the picture's height, y runs down.
 import numpy as np
 from PIL import Image, ImageFilter
 
-from data.builtin.canvas import OVERSAMPLE, Pen, shade, smooth_noise, vary
+from data.drawn.canvas import OVERSAMPLE, Pen, shade, smooth_noise, vary
 
 SIDE = 512
 

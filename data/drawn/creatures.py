@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from data.builtin.canvas import OVERSAMPLE, Pen, background, clutter, oval_points, photograph, put, shade, vary
+from data.drawn.canvas import OVERSAMPLE, Pen, background, clutter, oval_points, photograph, put, shade, vary
 
 BLACK, BROWN, RED, AMBER, GREEN, BLUE, STRAW, GREY = (
     (34, 30, 30), (96, 62, 38), (140, 52, 34), (196, 132, 44), (74, 118, 52), (52, 84, 132), (206, 184, 120),

@@ -11,7 +11,7 @@ from string import Formatter
 import numpy as np
 from PIL import Image
 
-from data.builtin.canvas import OVERSAMPLE, Pen, oval_points, photograph, shade, smooth_noise, vary
+from data.drawn.canvas import OVERSAMPLE, Pen, oval_points, photograph, shade, smooth_noise, vary
 
 COLORS = {
     "red": (212, 36, 34), "yellow": (248, 208, 30), "green": (26, 132, 54), "blue": (34, 80, 214),

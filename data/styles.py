@@ -5,56 +5,49 @@ from pathlib import Path
 
 import numpy as np
 
-from data import DataError, builtin, choose
-from data.builtin import paintings
+from common.cli import UserError
+from data import choose, drawn
+from data.drawn import paintings
 
 CONTENT = "tubingen"
-STYLES = ("composition_vii", "the_scream", "starry_night")
-DRAWINGS = {
+DRAWINGS = {  # the built-in picture for each of the course's
     CONTENT: ("town", paintings.draw_town),
     "composition_vii": ("mosaic", paintings.draw_mosaic),
     "the_scream": ("lines", paintings.draw_lines),
     "starry_night": ("strokes", paintings.draw_strokes),
-}  # what stands in for each of the course's pictures
+}
+STYLES = tuple(DRAWINGS)[1:]
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """The files of the content picture and of the style that each of the handout's names stands for.
+    """The path of the content picture, and {the handout's name of a style: the path of its picture}.
 
-    name: what plots and results.json call the set.
+    name: what plots and results.json call the set. real: whether these are the course's pictures.
     """
 
     content: Path
     styles: dict
     name: str
-    real: bool = True
+    real: bool
 
 
 def load(data, cache):
-    """The pictures that a script's `--data` asks for.
+    """The `Pictures` for a script's `--data`; `cache` is the folder where the built-in ones are drawn once (seconds).
 
-    cache: the folder where the built-in ones are drawn if they are not there yet.
-    Raises DataError, naming the file, where one of the four is missing; whether it can be read, `open_photo` says.
+    Raises UserError, naming the file, if one of the four is missing.
     """
     folder = choose("styles", data)
-    if folder:
-        paths = {name: Path(folder) / f"{name}.jpg" for name in (CONTENT, *STYLES)}
-        for path in paths.values():
-            if not path.exists():
-                hint = "" if data is None else f" --data {data}"
-                raise DataError(f"{path}: no such picture; get it: python -m data.download styles{hint}")
-        name = "tubingen and three paintings (real pictures)"
-    else:
-        folder = draw(cache)
-        paths = {name: folder / f"{drawn}.png" for name, (drawn, _) in DRAWINGS.items()}
-        name = "built-in town and three styles (drawn)"
-    return Pictures(paths.pop(CONTENT), paths, name, real=paths[STYLES[0]].suffix == ".jpg")
-
-
-def draw(cache):
-    """The folder of the built-in pictures, drawn from a fixed seed on the first call (some seconds)."""
-    return builtin.made(cache, "styles", _draw)
+    if folder is None:
+        folder = drawn.made_here(cache, "styles", _draw)
+        paths = {name: folder / f"{file}.png" for name, (file, _) in DRAWINGS.items()}
+        return Pictures(paths.pop(CONTENT), paths, "built-in town and three styles (drawn)", real=False)
+    paths = {name: folder / f"{name}.jpg" for name in DRAWINGS}
+    for path in paths.values():
+        if not path.exists():
+            where = f" --data {data}" if data else ""
+            raise UserError(f"{path}: no such picture; get it: python -m data.download styles{where}")
+    return Pictures(paths.pop(CONTENT), paths, "tubingen and three paintings (real pictures)", real=True)
 
 
 def _draw(folder):

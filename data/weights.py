@@ -2,19 +2,15 @@
 
 import difflib
 import hashlib
-import os
 import re
-from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torchvision
 
-from data import HOME, DataError, check_folder, locate
-from data.files import sha256
-from data.results import shown
-from data.tensors import load_tensors
+from common.cli import UserError, shown
+from data import HOME, check_folder, locate, sha256
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels, as every torchvision network expects
 BUILTIN = HOME / "builtin_weights"
@@ -24,8 +20,7 @@ BUILTIN = HOME / "builtin_weights"
 class Weights:
     """A checked weights file of the torchvision classifier `arch`.
 
-    state: a float32 state dict in torchvision's names. name: what plots and results.json call it. builtin: whether it
-    learned from drawings.
+    state: its state dict, float32. name: what plots call it. builtin: whether it learned from drawings.
     """
 
     arch: str
@@ -40,11 +35,7 @@ class Weights:
 
     @property
     def val_size(self):
-        """The side that it is validated on, 8/7 of `image_size` where the network takes any.
-
-        A random part of a photo, blown up, shows things larger than the whole photo does; a larger whole makes up for
-        that (Touvron et al. 2019, "Fixing the train-test resolution discrepancy").
-        """
+        """The side to validate on: 8/7 of it, as training crops are scaled up (Touvron et al. 2019), if any will do."""
         return self.image_size if self.arch.startswith(("vit_", "maxvit")) else self.image_size * 8 // 7
 
     @property
@@ -57,21 +48,20 @@ class Weights:
 
     @property
     def trainable(self):
-        """False where batch norm was folded away (means 0, variances 1): such a network is for evaluation only."""
-        means = [v for k, v in self.state.items() if k.endswith("running_mean")]
-        variances = [v for k, v in self.state.items() if k.endswith("running_var")]
-        return not means or any(m.any() for m in means) or any((v != 1).any() for v in variances)
+        """False if batch norm was folded away (variances of exactly 1): such a network is for evaluation only."""
+        variances = [value for key, value in self.state.items() if key.endswith("running_var")]
+        return not variances or any((variance != 1).any() for variance in variances)
 
     def network(self):
-        """The network with these weights, with as many outputs as they have."""
+        """The network with these weights, with as many outputs as they have, without auxiliary outputs."""
         network = build(self.arch, outputs(self.state))
-        state = OrderedDict(self.state)
-        state._metadata = network.state_dict()._metadata  # MNASNet looks up its version there
+        state = network.state_dict()  # not a new dict: MNASNet looks up its version in this one
+        state.update(self.state)
         network.load_state_dict(state)
         return without_auxiliaries(network)
 
     def random_network(self):
-        """The same network with random weights."""
+        """The same network with random weights and two outputs."""
         return without_auxiliaries(build(self.arch, 2))
 
 
@@ -81,11 +71,10 @@ def classifiers():
 
 
 def check_arch(arch):
-    """Raises DataError where `arch` is not the name of a torchvision classifier."""
-    known = classifiers()
-    if arch not in known:
-        near = difflib.get_close_matches(arch, known, n=3) or ["resnet18", "resnet50", "vgg16", "densenet121"]
-        raise DataError(f"--arch {arch}: torchvision has no classifier of this name; there is {', '.join(near)}")
+    """Raises UserError unless `arch` is the name of a torchvision classifier."""
+    if arch not in classifiers():
+        near = difflib.get_close_matches(arch, classifiers(), n=3) or ["resnet18", "resnet50", "vgg16", "densenet121"]
+        raise UserError(f"--arch {arch}: torchvision has no classifier of this name; try {', '.join(near)}")
 
 
 def build(arch, outputs):
@@ -94,103 +83,83 @@ def build(arch, outputs):
     return torchvision.models.get_model(arch, weights=None, num_classes=outputs, **inception)
 
 
+def without_auxiliaries(network):
+    """`network` with its last layer as its only output: removes the extra ones of GoogLeNet and Inception v3."""
+    for name in {"aux1", "aux2", "AuxLogits"} & dict(network.named_children()).keys():
+        setattr(network, name, None)
+        network.aux_logits = False
+    return network
+
+
 def outputs(state):
-    """How many classes a state dict's last weight matrix (or convolution) tells apart."""
+    """The number of classes of a state dict: the rows of its last matrix or convolution."""
     return [1, *(len(value) for value in state.values() if value.ndim in (2, 4))][-1]
+
+
+def find(arch, data=None):
+    """The weights file of `arch`: in the data folder's `weights/`, else in torchvision's own cache, else None."""
+    published = [weights.url.rsplit("/", 1)[-1] for weights in torchvision.models.get_model_weights(arch)]
+    paths = [Path(torch.hub.get_dir(), "checkpoints", name) for name in published]
+    if folder := locate("weights", data):
+        ours = [folder / name for name in (f"{arch}.pth", *published)]
+        paths = [*ours, *sorted(folder.glob(f"{arch}-*.pth")), *paths]
+    return next(filter(Path.exists, paths), None)
+
+
+def choose(arch, data, real, usual, drawn):
+    """The `Weights` for a script's flags `--arch` and `--data`, each None if not given.
+
+    Without `--arch`: those of the architecture `usual` if they are found, else the built-in ones of `drawn`.
+    real: whether the pictures are photos. Drawn pictures go with built-in weights unless a flag asks for others.
+    """
+    source = "builtin" if data is None and arch is None and not real else data
+    found = source != "builtin" and find(usual, source)
+    return load(arch or (usual if found else drawn), source)
+
+
+def load(arch, data=None):
+    """The `Weights` of `arch` for a script's `--data`: a file that `find` finds, else the built-in ones.
+
+    Raises UserError if there are neither, or the file is broken or of another architecture.
+    """
+    check_arch(arch)
+    check_folder(data)
+    path = (find(arch, data) if data != "builtin" else None) or BUILTIN / f"{arch}.pth"
+    if not path.exists():
+        download = f"get them: python -m data.download --arch {arch}{f' --data {data}' if data else ''}"
+        cure = "leave out --data builtin" if data == "builtin" else download
+        raise UserError(f"--arch {arch}: there are no pre-trained weights of it; {cure}")
+    return read(path, arch)
+
+
+def read(path, arch):
+    """The `Weights` in a state dict's file. Half precision becomes float32, batch counters that are missing become 0.
+
+    Raises UserError, naming the file, if it is broken, holds other things than tensors, or NaN, or does not fit `arch`.
+    """
+    advice = f"it should be the weights of {arch}; get it again"
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen kinds on broken files
+        reason = getattr(error, "strerror", None) or "cut short, or not a saved model.state_dict()"
+        raise UserError(f"{path}: {reason}; {advice}") from None
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise UserError(f"{path}: is not a plain table of tensors, as model.state_dict() is; {advice}")
+    state = {modern_key(str(key)): value.float() for key, value in state.items()}
+    expected = {key: tuple(value.shape) for key, value in build(arch, outputs(state)).state_dict().items()}
+    state = {key: torch.tensor(0) for key in expected if key.endswith("num_batches_tracked")} | state
+    for key in expected | state:
+        shape = tuple(state[key].shape) if key in state else "missing"
+        if shape != expected.get(key):
+            raise UserError(f"{path}: the tensor {key} is {shape}, not {expected.get(key, 'missing')}; {advice}")
+        if not state[key].isfinite().all():
+            raise UserError(f"{path}: the tensor {key} holds NaN or infinity; get the file again")
+    builtin = path.parent == BUILTIN
+    origin = "built-in, trained on drawn pictures" if builtin else f"{shown(path.name, 60)}, SHA-256 {sha256(path)[:8]}"
+    return Weights(arch, state, f"{arch} ({origin})", builtin)
 
 
 def modern_key(key):
     """A tensor's name as torchvision has it now; the published files of DenseNet and ViT have older ones."""
     key = re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)", r"\1\2", key)
     return key.replace(".mlp.linear_1.", ".mlp.0.").replace(".mlp.linear_2.", ".mlp.3.")
-
-
-def empty_state(arch, outputs):
-    """The state dict of `build(arch, outputs)`, where possible of tensors that are shapes alone and take no memory."""
-    try:
-        with torch.device("meta"):
-            return build(arch, outputs).state_dict()
-    except NotImplementedError:  # RegNet reckons its widths with tensors
-        return build(arch, outputs).state_dict()
-
-
-def without_auxiliaries(network):
-    """`network` with its last layer as its only output: GoogLeNet and Inception v3 lose the ones that help training."""
-    for name in ("aux1", "aux2", "AuxLogits"):
-        if getattr(network, name, None) is not None:
-            setattr(network, name, None)
-            network.aux_logits = False
-    return network
-
-
-def find(arch, data=None):
-    """The weights file of `arch`: under the data folder's `weights/`, else in torchvision's own cache, else None."""
-    published = [weights.url.rsplit("/", 1)[-1] for weights in torchvision.models.get_model_weights(arch)]
-    folder = locate("weights", data or HOME)
-    if folder:
-        for path in [
-            folder / f"{arch}.pth",
-            *(folder / name for name in published),
-            *sorted(folder.glob(f"{arch}-*.pth")),
-        ]:
-            if path.exists():
-                return path
-    cached = [Path(torch.hub.get_dir()) / "checkpoints" / name for name in published]
-    return next((path for path in cached if os.path.isfile(path)), None)  # also where the cache may not be entered
-
-
-def load(arch, data=None):
-    """The weights of `arch` for a script's `--data`: a found file, or the built-in ones where there is none.
-
-    Raises DataError where there are neither, or where the file is broken or of another architecture.
-    """
-    check_arch(arch)
-    check_folder(data)
-    path = find(arch, data) if data != "builtin" else None
-    if path:
-        return read(path, arch)
-    if not (BUILTIN / f"{arch}.pth").is_file():
-        if data == "builtin":
-            ours = " and ".join(sorted(path.stem for path in BUILTIN.glob("*.pth")))
-            raise DataError(f"--arch {arch}: --data builtin has weights of {ours} alone; leave --data out")
-        where = f" --data {data}" if data else ""
-        raise DataError(
-            f"--arch {arch}: no pre-trained weights; get them: python -m data.download --arch {arch}{where}"
-        )
-    return read(BUILTIN / f"{arch}.pth", arch, builtin=True)
-
-
-def read(path, arch, builtin=False):
-    """Reads a weights file (a plain state dict; half precision becomes float32) and checks it against `arch`.
-
-    Raises DataError, naming the file, where it is broken, holds anything but tensors, is not finite, or is of another
-    architecture.
-    """
-    what = f"the weights of {arch}"
-    state = load_tensors(path, what)
-    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise DataError(f"{path}: holds no plain table of tensors; it should be {what}")
-    state = {modern_key(str(key)): v.float() if v.is_floating_point() else v for key, v in state.items()}
-    if outputs(state) < 1:
-        raise DataError(f"{path}: tells no classes apart; it should be {what}")
-    expected = empty_state(arch, outputs(state))
-    for key, value in expected.items():
-        if key.endswith("num_batches_tracked"):  # files from before PyTorch 0.4.1 lack it
-            state.setdefault(key, torch.tensor(0))
-        if key not in state:
-            raise DataError(f"{path}: has no {key}; it should be {what}")
-        elif state[key].shape != value.shape:
-            shapes = f"{tuple(state[key].shape)}, not {tuple(value.shape)}"
-            raise DataError(f"{path}: {key} has the shape {shapes}; it should be {what}")
-        elif state[key].dtype != value.dtype:
-            raise DataError(f"{path}: {key} is of the type {state[key].dtype}; it should be {what}")
-        elif not torch.isfinite(state[key]).all():
-            raise DataError(f"{path}: {key} holds NaN or infinity; get the file again")
-    if extra := state.keys() - expected.keys():
-        raise DataError(f"{path}: has {shown(min(map(str, extra)))}, which {arch} has not; it should be {what}")
-    origin = (
-        "built-in, trained on drawn pictures"
-        if builtin
-        else f"{shown(Path(path).name, 60)}, SHA-256 {sha256(path)[:8]}"
-    )
-    return Weights(arch, state, f"{arch} ({origin})", builtin)

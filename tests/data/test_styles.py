@@ -1,0 +1,47 @@
+"""data/styles.py: the course's pictures where they are, else the drawn ones."""
+
+import pytest
+from PIL import Image
+
+from common.cli import UserError
+from data import styles
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A data folder with tiny pictures of the course's names."""
+    (tmp_path / "styles").mkdir()
+    for name in (styles.CONTENT, *styles.STYLES):
+        Image.new("RGB", (4, 4)).save(tmp_path / "styles" / f"{name}.jpg")
+    return tmp_path
+
+
+@pytest.fixture
+def tiny_drawings(monkeypatch):
+    """Replaces each drawing by a pixel of its random generator."""
+    for name, (file, _) in styles.DRAWINGS.items():
+        draw = lambda rng: Image.new("L", (1, 1), int(rng.integers(256)))  # noqa: E731
+        monkeypatch.setitem(styles.DRAWINGS, name, (file, draw))
+
+
+def test_the_courses_pictures_are_found(folder):
+    found = styles.load(folder, folder / "cache")
+    assert found.content == folder / "styles" / "tubingen.jpg" and found.real
+    assert found.styles == {name: folder / "styles" / f"{name}.jpg" for name in styles.STYLES}
+
+
+def test_a_missing_picture_is_a_usererror_with_the_command(folder):
+    (folder / "styles" / "the_scream.jpg").unlink()
+    with pytest.raises(UserError, match=r"the_scream\.jpg: .*python -m data\.download styles --data"):
+        styles.load(folder, folder / "cache")
+
+
+def test_drawn_pictures_stand_in_and_are_always_the_same(tmp_path, tiny_drawings):
+    found = styles.load("builtin", tmp_path)
+    assert not found.real and found.content.name == "town.png"
+    names = [(style, path.name) for style, path in found.styles.items()]
+    assert names == [("composition_vii", "mosaic.png"), ("the_scream", "lines.png"), ("starry_night", "strokes.png")]
+    again = styles.load("builtin", tmp_path / "again")
+    assert [path.read_bytes() for path in again.styles.values()] == [
+        path.read_bytes() for path in found.styles.values()
+    ]

@@ -1,4 +1,4 @@
-# make homework [DATA=DIR]   set up and run every script, then one table of the results and one page, results/report.html
+# make homework [DATA=DIR]   set up and run every script, then make one page of all results, results/report.html
 # make test                  set up, check style, run the tests (make test-all: the slow ones too)
 # make data                  download the real data sets
 # make grade SUBMISSION=DIR  check the layers in a student's folder, function by function
@@ -12,11 +12,10 @@ DATA_FLAG = $(if $(DATA),--data "$(DATA)")
 homework: setup
 	$(PY) transfer_learning.py $(DATA_FLAG)
 	$(PY) style_transfer.py $(DATA_FLAG)
-	$(PY) rnn_layers.py
+	$(PY) rnn_layers.py --save results/gradients.json
 	$(PY) image_captioning.py $(DATA_FLAG)
 	$(PY) sentiment.py $(DATA_FLAG)
-	@echo; $(PY) -m data.results
-	@echo; $(PY) -m data.report
+	@echo; $(PY) -m common.report
 
 test: setup
 	$(PY) -m ruff check .

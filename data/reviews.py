@@ -2,18 +2,17 @@
 
 import re
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from data import DataError, builtin, choose, files
-from data.builtin import sentences
-from data.files import fingerprint, write_text
+from common.cli import UserError, write_text
+from data import choose, drawn, fingerprint, lines
+from data.drawn import sentences
 
 SPLITS = ("train", "dev", "test")
 
 
 @dataclass(frozen=True)
 class Split:
-    """Sentences (lists of tokens) and their labels (1 positive, 0 negative; None where there are none)."""
+    """Sentences (lists of tokens) and their labels (1 positive, 0 negative), or None without labels."""
 
     sentences: list
     labels: list | None = None
@@ -24,50 +23,38 @@ class Split:
 
 @dataclass(frozen=True)
 class Reviews:
-    """The labelled splits, the sentences to predict (an empty Split where there are none), and their name in plots."""
+    """Three labelled Splits, the sentences to predict (maybe none), the name in plots, and whether they are real."""
 
     train: Split
     dev: Split
     test: Split
     unlabelled: Split
     name: str
-    real: bool = True
+    real: bool
 
     @property
     def fingerprint(self):
-        """Changes with any word or label of any split."""
-        return fingerprint(*((split.sentences, split.labels) for split in vars(self).values() if type(split) is Split))
+        """Changes with any word or label."""
+        return fingerprint(self.train, self.dev, self.test, self.unlabelled)
 
 
 def load(data, cache):
-    """The sentences that a run trains on and is measured on.
+    """The Reviews to train on and to measure with.
 
-    data: the script's `--data`. cache: the folder where the built-in set is written if it is not there yet.
-    Raises DataError, naming the file and the line, on an incomplete set or a broken file.
+    data: the script's --data. cache: the folder where the built-in set is written.
+    Raises UserError, naming the file and the line, for an incomplete set or a broken file.
     """
-    folder = choose("sentences", data)
-    if folder:
-        return read(folder, "the course's review sentences (real)")
-    return replace(read(write_builtin(cache), "built-in sentences (generated)"), real=False)
-
-
-def read(folder, name):
-    """The `Reviews` in `folder/{train,dev,test}.txt` and, where it is there, `folder/unlabelled.txt`.
-
-    Raises DataError where a file is missing, empty, not UTF-8, or of one class only, and for a line without a label of
-    0 or 1 or without a sentence.
-    """
-    labelled = {split: read_labelled(Path(folder) / f"{split}.txt") for split in SPLITS}
-    unlabelled = Path(folder) / "unlabelled.txt"
-    return Reviews(**labelled, unlabelled=read_unlabelled(unlabelled) if unlabelled.exists() else Split([]), name=name)
+    real = choose("sentences", data)
+    name = "the course's review sentences (real)" if real else "built-in sentences (generated)"
+    folder = real or drawn.made_here(cache, "sentences", write)
+    labelled = [read_labelled(folder / f"{split}.txt") for split in SPLITS]
+    file = folder / "unlabelled.txt"
+    return Reviews(*labelled, read_unlabelled(file) if file.exists() else Split([]), name, real is not None)
 
 
 def part(sets, train, others):
-    """The `Reviews` with the first `train` sentences to train on and the first `others` of dev and of test.
-
-    Half of them are of each class, since a file may hold all of one class first.
-    """
-    return replace(sets, **{name: _first(vars(sets)[name], train if name == "train" else others) for name in SPLITS})
+    """The first `train` training sentences and the first `others` of dev and of test, half of them of each label."""
+    return replace(sets, **{name: _first(getattr(sets, name), train if name == "train" else others) for name in SPLITS})
 
 
 def _first(split, most):
@@ -77,54 +64,39 @@ def _first(split, most):
 
 
 def read_labelled(path):
-    """A `Split` from a file of lines `<label> <sentence>`, tokens apart by white space. DataError as in `read`."""
+    """A Split from a file of lines `<label> <sentence>`, tokens separated by white space.
+
+    Raises UserError, naming the line, if it lacks a label of 0 or 1 or words, and for a file without both labels.
+    """
     tokens, labels = [], []
-    for number, line in enumerate(read_lines(path), 1):
-        label, *sentence = line.split() or [""]
+    for number, line in lines(path):
+        label, *words = line.split() or [""]
         if label not in ("0", "1"):
-            raise DataError(
-                f"{path}, line {number}: begins with {label[:20]!r}; it should begin with the label, 0 or 1"
-            )
-        if not sentence:
-            raise DataError(f"{path}, line {number}: has a label but no sentence; add its words or remove the line")
-        tokens.append(sentence)
+            raise UserError(f"{path}, line {number}: begins with {label[:20]!r}; it should begin with a label, 0 or 1")
+        if not words:
+            raise UserError(f"{path}, line {number}: has a label but no sentence; add its words or remove the line")
+        tokens.append(words)
         labels.append(int(label))
     if len(set(labels)) < 2:
-        raise DataError(f"{path}: every label is {labels[0]}; sentences of both classes, 0 and 1, are needed")
+        raise UserError(f"{path}: needs sentences of both labels, 0 and 1; has labels {sorted(set(labels))}")
     return Split(tokens, labels)
 
 
 def read_unlabelled(path, split=str.split):
-    """A `Split` without labels from a file of one sentence a line. split: makes tokens of a line.
+    """A Split without labels from a file of one sentence a line. split: makes the tokens of a line.
 
-    Raises DataError where the file is missing, empty or not UTF-8, or a line has no words.
+    Raises UserError for a missing or empty file, one that is not UTF-8, and a line without words.
     """
-    lines = [split(line) for line in read_lines(path)]
-    if [] in lines:
-        raise DataError(f"{path}, line {lines.index([]) + 1}: is empty; there should be one sentence a line")
-    return Split(lines)
+    tokens = [split(line) for _, line in lines(path)] or [[]]
+    if [] in tokens:
+        raise UserError(f"{path}, line {tokens.index([]) + 1}: is empty; there should be one sentence a line")
+    return Split(tokens)
 
 
-def read_lines(path):
-    """The lines of a text file, one at a time. Raises DataError as `files.lines` does, and where there is none."""
-    line = None
-    for line in files.lines(path):
-        yield line
-    if line is None:
-        raise DataError(f"{path}: is empty; there should be one sentence a line")
-
-
-def write_builtin(cache):
-    """The folder of the built-in sentences, in the layout of the course's, written on the first call."""
-    return builtin.made(cache, "sentences", _write)
-
-
-def _write(folder):
-    for name, lines in sentences.splits().items():
-        write_text(folder / f"{name}.txt", "".join(f"{line}\n" for line in lines))
-
-
-# ---- raw text
+def write(folder):
+    """Writes the built-in sentences into `folder`, in the layout of the course's files."""
+    for name, texts in sentences.splits().items():
+        write_text(folder / f"{name}.txt", "".join(f"{text}\n" for text in texts))
 
 
 CURLY = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2026": "..."})
@@ -143,10 +115,10 @@ TOKEN = re.compile(
 
 
 def tokenize(text):
-    """Raw text as tokens in the way of the course's files (a list; empty where the text is blank).
+    """The tokens of raw text, as in the course's files: a list, empty for blank text.
 
-    Lower case; punctuation apart; `n't`, `'s` and the like apart; numbers as `_num_`; double quotes as `` and ''.
-    Text that is tokenized already comes out as it went in, but for a few rarities.
+    Lower case; punctuation, `n't`, `'s` and the like are tokens of their own; numbers become `_num_`, double quotes
+    `` and ''. Text that is tokenized already stays as it is, with rare exceptions.
     """
     text = text.translate(CURLY).lower().replace("cannot", "can not")
     text = OPENING.sub(" `` ", text).replace('"', " '' ")

@@ -1,0 +1,310 @@
+"""data/captions.py: a set holds what its files hold, and a wrong file is one line that names it."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+import data
+from bleu_utils import SPECIAL
+from common.cli import UserError
+from data import captions
+from data.captions import END, LISTS, NULL, SPLITS, START, TOKENS, UNK, encode, tokenize
+
+COUNTS = {"train": 6, "val": 3, "test": 2}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A tiny set in Flickr8k's layout: photos train0.png ..., two captions a photo."""
+    folder = tmp_path / "flickr8k"
+    (folder / "images").mkdir(parents=True)
+    lines = []
+    for split, count in COUNTS.items():
+        names = [f"{split}{k}.png" for k in range(count)]
+        for k, name in enumerate(names):
+            Image.new("RGB", (24, 18), (40 * k, 90, len(lines))).save(folder / "images" / name)
+            thing = ("square", "ball", "bar")[k % 3]
+            lines += [f"{name}#0\tA {thing} .", f"{name}#1\tThere is a {thing}, and it's {split} !"]
+        (folder / LISTS[split]).write_text("".join(f"{name}\n" for name in names))
+    (folder / TOKENS).write_text("".join(f"{line}\n" for line in lines))
+    return folder
+
+
+def read(folder, **options):
+    """The set; its features are kept in `cache` beside it."""
+    return captions.load(folder.parent, folder.parent / "cache", "cpu", arch="squeezenet1_1", **options)
+
+
+def change(file, old, new):
+    """Replaces text in a file; `old` must be there."""
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new))
+
+
+def append(file, text):
+    file.write_text(file.read_text() + text)
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("Two DOGS, one cat; no\tbird!", "two dogs one cat no bird"),
+        ("the dog's ball , it 's the dogs' ball", "the dog 's ball it 's the dogs ball"),
+        ("it isn't , he doesn't", "it isn't he doesn't"),
+        ("a t-shirt - a black-and-white one", "a t-shirt a black-and-white one"),
+        ('"Über" l\'été Кошка 蟻', "über l'été кошка 蟻"),
+        ("<UNK> <END>", "unk end"),
+        (" .,;:!?()&%$#@* ", ""),
+    ],
+)
+def test_tokenize(text, words):
+    assert tokenize(text) == words.split() == tokenize(words)
+
+
+def test_encode_pads_and_replaces_unknown_words():
+    words = {word: k for k, word in enumerate([*SPECIAL, "a", "dog", "cat", "runs"])}
+    numbers = encode([["a", "dog", "runs"], ["cow"]], words)
+    assert numbers.tolist() == [[START, 4, 5, 7, END], [START, UNK, END, NULL, NULL]] and numbers.dtype == np.int32
+
+
+# ---- Flickr8k's layout
+
+
+def test_each_split_is_its_list_in_its_order(folder):
+    (folder / LISTS["val"]).write_text("val2.png\nval0.png\nval1.png\n")
+    found = read(folder)
+    assert found.pictures["val"] == [folder / "images" / f"val{k}.png" for k in (2, 0, 1)]
+    assert (found.name, found.real) == ("Flickr8k", True)
+
+
+def test_captions_come_photo_by_photo(folder):
+    lines = (folder / TOKENS).read_text().splitlines()
+    (folder / TOKENS).write_text("\n".join(lines[1::2] + lines[:-2:2]) + "\n")  # without test1.png#0
+    found = read(folder)
+    assert found.image_idxs["val"].tolist() == [0, 0, 1, 1, 2, 2] and found.image_idxs["test"].tolist() == [0, 0, 1]
+    assert found.references["test"] == [
+        ["there is a square and it 's test".split(), ["a", "square"]],
+        ["there is a ball and it 's test".split()],
+    ]
+    assert found.captions["test"][1, :4].tolist() == [START, found.word_to_idx["a"], found.word_to_idx["square"], END]
+
+
+@pytest.mark.parametrize("least, words", [(None, "'s a and ball bar is it square there train"), (7, "a")])
+def test_the_vocabulary_is_of_the_training_captions(folder, least, words):
+    assert read(folder, min_count=least).idx_to_word == [*SPECIAL, *words.split()]
+
+
+@pytest.mark.parametrize("count, least", [(1900, 1), (2100, 5)])
+def test_large_sets_drop_words_seen_less_than_5_times(folder, count, least):
+    append(folder / TOKENS, f"train0.png#9\t{' '.join(f'w{k}' for k in range(count))}\n")
+    assert ("w7" in read(folder).idx_to_word) == (least == 1)
+
+
+@pytest.mark.parametrize("line", ["2258277193_586949ec62.jpg.1#0\tan odd thing", "other.png#0\tAn odd thing", "", "  "])
+def test_lines_that_do_not_count(folder, line):
+    before = read(folder)
+    Image.new("RGB", (9, 9)).save(folder / "images" / "other.png")
+    append(folder / TOKENS, f"{line}\n")
+    assert read(folder).fingerprint == before.fingerprint
+
+
+@pytest.mark.parametrize("newline", ["\r\n", " \n", "\n\n"])
+def test_files_of_other_systems_are_read_alike(folder, newline):
+    before = read(folder).fingerprint
+    for file in folder.glob("*.txt"):
+        file.write_bytes(("\ufeff" + file.read_text().replace("\n", newline)).encode())
+    assert read(folder).fingerprint == before
+
+
+BAD = {  # what is wrong: (file, text to replace, new text, message)
+    "no tab": (TOKENS, "train1.png#0\t", "train1.png#0 ", f"{TOKENS}, line 3: should be .* a tab"),
+    "no number sign": (TOKENS, "train1.png#0", "train1.png", f"{TOKENS}, line 3: should be .*'#'"),
+    "no such photo": (TOKENS, "train1.png#0", "nosuch.png#0", f"{TOKENS}, line 3: no photo nosuch.png in .*images"),
+    "no word": (TOKENS, "train1.png#0\tA ball .", "train1.png#0\t .", f"{TOKENS}, line 3: the caption has no word"),
+    "a photo without captions": (LISTS["val"], "val1", "nosuch", f"{LISTS['val']}, line 2: nosuch.png has no captions"),
+    "a photo twice": (LISTS["train"], "train4", "train1", f"line 5: train1.png is in {LISTS['train']}, line 2, too"),
+    "a photo in two splits": (LISTS["test"], "test1", "val0", f"line 2: val0.png is in {LISTS['val']}, line 1, too"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_wrong_line_is_named(folder, case):
+    name, old, new, message = BAD[case]
+    change(folder / name, old, new)
+    with pytest.raises(UserError, match=message):
+        read(folder)
+
+
+@pytest.mark.parametrize("content, message", [(None, "no such file"), (b"\n", "holds|lists"), (b"\xff", "UTF-8")])
+@pytest.mark.parametrize("name", [TOKENS, LISTS["val"]])
+def test_a_missing_empty_or_binary_file_is_named(folder, name, content, message):
+    (folder / name).unlink() if content is None else (folder / name).write_bytes(content)
+    with pytest.raises(UserError, match=f"{name}.*({message})"):
+        read(folder)
+
+
+def test_a_min_count_that_no_word_reaches_is_an_error(folder):
+    with pytest.raises(UserError, match="--min-count 99: no word"):
+        read(folder, min_count=99)
+
+
+def own(tmp_path, count):
+    """The options for a folder of `count` photos and a captions file."""
+    (tmp_path / "garden").mkdir()
+    for k in range(count):
+        Image.new("RGB", (9, 9), (k, 0, 0)).save(tmp_path / "garden" / f"{k:02d}.png")
+    (tmp_path / "texts.txt").write_text("".join(f"{k:02d}.png#0\tA ball\n" for k in reversed(range(count))))
+    return {"photos": str(tmp_path / "garden"), "captions": str(tmp_path / "texts.txt"), "arch": "squeezenet1_1"}
+
+
+def test_own_photos_are_split_by_name(tmp_path):
+    found = captions.load("builtin", tmp_path / "cache", "cpu", **own(tmp_path, 23))
+    numbers = {split: [int(path.stem) for path in paths] for split, paths in found.pictures.items()}
+    assert numbers == {"train": [k for k in range(23) if k % 10 < 8], "val": [9, 19], "test": [8, 18]}
+    assert found.real and found.name == "photos in garden"
+
+
+def test_fewer_than_ten_own_photos_are_an_error(tmp_path):
+    with pytest.raises(UserError, match="texts.txt: captions of 9 photos; 10 are needed"):
+        captions.load(None, tmp_path, "cpu", **own(tmp_path, 9))
+
+
+def test_features_are_scaled_by_the_training_photos(folder):
+    found = read(folder)
+    found.load_features()
+    np.testing.assert_allclose(found.features["train"].mean(axis=0), 0, atol=1e-5)
+    assert np.mean(found.features["train"] ** 2) == pytest.approx(1, rel=1e-5)
+    for split, count in COUNTS.items():
+        expected = captions.scaled(found.source.read(split, range(count)), found.scaling)
+        np.testing.assert_array_equal(found.features[split], expected)
+
+
+def test_a_part_is_a_set_of_the_chosen_photos(folder):
+    found, photos = read(folder), {"train": [4, 1], "val": [2, 0]}
+    part = found.part(photos, captions_each=1)
+    for split, chosen in photos.items():
+        assert part.captions[split].tolist() == found.captions[split][[2 * k for k in chosen]].tolist()
+        assert part.image_idxs[split].tolist() == [0, 1]
+        assert part.pictures[split] == [found.pictures[split][k] for k in chosen]
+        assert part.references[split] == [found.references[split][k] for k in chosen]
+        raw = found.source.read(split, chosen)
+        np.testing.assert_array_equal(part.features[split], captions.scaled(raw, part.scaling))
+    assert found.part(photos, None).image_idxs["train"].tolist() == [0, 0, 1, 1]
+
+
+def test_the_fingerprint_changes_with_a_photo_or_a_rare_word(folder):
+    prints = {read(folder, min_count=3).fingerprint}
+    Image.new("RGB", (5, 5)).save(folder / "images" / "val1.png")
+    prints.add(read(folder, min_count=3).fingerprint)
+    for word in ("zebra", "yak"):
+        append(folder / TOKENS, f"val1.png#2\ta {word}\n")
+        prints.add(read(folder, min_count=3).fingerprint)
+    assert len(prints) == 4
+
+
+def test_flickr8k_comes_before_coco_unless_chosen(folder):
+    (folder.parent / "coco_captioning").mkdir()
+    assert read(folder).name == "Flickr8k"
+    with pytest.raises(UserError, match="coco2014_vocab.json: no such file; get it: python -m data.download coco"):
+        read(folder, which="coco")
+
+
+def test_a_chosen_set_that_is_missing_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "HOME", tmp_path)
+    with pytest.raises(UserError, match="--set coco: .*python -m data.download coco"):
+        captions.load(None, tmp_path, "cpu", which="coco")
+
+
+def test_a_data_folder_without_a_set_is_an_error(tmp_path):
+    with pytest.raises(UserError, match=f"--data {tmp_path}: .*python -m data.download flickr8k"):
+        captions.load(tmp_path, tmp_path, "cpu")
+
+
+def test_the_builtin_scenes_are_drawn_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(captions, "COUNTS", {"train": 2, "val": 1, "test": 1})
+    first = captions.load("builtin", tmp_path, "cpu")
+    assert (first.name, first.real, first.source.builtin) == ("built-in scenes (drawn)", False, True)
+    assert [len(photo) for split in SPLITS for photo in first.references[split]] == [5, 5, 5, 5]
+    monkeypatch.setattr(captions.scenes, "draw_scene", None)  # not needed again
+    assert captions.load("builtin", tmp_path, "cpu").fingerprint == first.fingerprint
+
+
+# ---- cs231n's h5 files
+
+
+WORDS = [*SPECIAL, "a", "dog", "cat", "runs"]
+COCO = {
+    "train_captions": [[1, 4, 5, 2, 0], [1, 4, 6, 7, 2], [1, 5, 3, 2, 0], [1, 6, 2, 0, 0]],
+    "train_image_idxs": [3, 0, 3, 1],
+    "val_captions": [[1, 5, 2], [1, 6, 2], [1, 7, 2], [1, 4, 2], [1, 5, 2]],
+    "val_image_idxs": [4, 2, 0, 4, 1],
+}
+FEATURES = np.random.default_rng(0).standard_normal((6, 4)).astype(np.float32)
+
+
+def write_h5(path, **arrays):
+    with h5py.File(path, "w") as file:
+        for name, array in arrays.items():
+            file[name] = np.array(array)
+
+
+@pytest.fixture
+def coco(tmp_path):
+    """A tiny set of cs231n's files."""
+    folder = tmp_path / "coco_captioning"
+    folder.mkdir()
+    write_h5(folder / "coco2014_captions.h5", **COCO)
+    (folder / "coco2014_vocab.json").write_text(json.dumps({"idx_to_word": WORDS}))
+    for name in ("train", "val"):
+        write_h5(folder / f"{name}2014_vgg16_fc7_pca.h5", features=FEATURES)
+        write_h5(folder / f"{name}2014_vgg16_fc7.h5", features=np.tile(FEATURES, 2))
+        (folder / f"{name}2014_urls.txt").write_text("".join(f"http://x.invalid/{name}{k}.jpg\n" for k in range(6)))
+    return folder
+
+
+def test_coco_captions_and_their_photos(coco):
+    found = read(coco)
+    assert found.captions["train"].tolist() == COCO["train_captions"] and found.captions["train"].dtype == np.int32
+    assert found.image_idxs["train"].tolist() == [2, 0, 2, 1]  # of the photos 0, 1 and 3, which have captions
+    assert found.references["train"] == [[["a", "cat", "runs"]], [["cat"]], [["a", "dog"], ["dog", "<UNK>"]]]
+    assert found.pictures["train"] == [f"http://x.invalid/train{k}.jpg" for k in (0, 1, 3)]
+    assert found.idx_to_word == WORDS and found.source.arch is None and found.real
+
+
+def test_coco_validation_photos_are_halved(coco):
+    found = read(coco)
+    assert found.pictures["val"] == [f"http://x.invalid/val{k}.jpg" for k in (0, 1)]
+    assert found.references["test"] == [[["cat"]], [["dog"], ["a"]]]
+
+
+@pytest.mark.parametrize("which, width", [("pca", 4), ("fc7", 8)])
+def test_coco_features(coco, which, width):
+    (coco / "train2014_urls.txt").unlink()  # optional
+    found = read(coco, coco_features=which)
+    found.load_features()
+    assert np.array_equal(found.source.read("train", [2, 0]), np.tile(FEATURES, width // 4)[[3, 0]])
+    assert found.features["test"].shape == (2, width)
+
+
+NUMBERS = "coco2014_captions.h5"
+BAD_COCO = {  # what is wrong: (file, its new content, message)
+    "a cut file": ("train2014_vgg16_fc7_pca.h5", b"\x89HDF", "train2014.*cut short"),
+    "no data set": (NUMBERS, {}, "without train_captions"),
+    "an unknown word": (NUMBERS, COCO | {"train_captions": [[1, 8, 2]] * 4}, "train has words 1 ... 8, .* 8 words"),
+    "an unknown photo": (NUMBERS, COCO | {"val_image_idxs": [6] * 5}, "val has photos 6 ... 6, .* 6 photos"),
+    "no <START>": (NUMBERS, COCO | {"val_captions": [[5, 4, 2]] * 5}, "val_captions .*<START>"),
+    "features of two sizes": ("val2014_vgg16_fc7_pca.h5", {"features": np.ones((6, 7))}, "different sizes"),
+    "other words": ("coco2014_vocab.json", b'{"idx_to_word": ["a", "dog"]}', "begins with .*<NULL>"),
+    "few addresses": ("val2014_urls.txt", b"x\n", "val2014_urls.txt: names 1 photos"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_COCO)
+def test_h5_files_that_do_not_fit_are_named(coco, case):
+    name, content, message = BAD_COCO[case]
+    write_h5(coco / name, **content) if isinstance(content, dict) else (coco / name).write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        read(coco)

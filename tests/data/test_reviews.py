@@ -1,0 +1,124 @@
+"""data/reviews.py: files, errors with their line, tokens of raw text, the built-in sentences."""
+
+import pytest
+
+from common.cli import UserError
+from data import reviews
+from data.drawn import sentences
+
+GOOD = "1 the soup was great .\n0 it was n't .\n"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A whole set of two sentences a file."""
+    for name in reviews.SPLITS:
+        (tmp_path / f"{name}.txt").write_text(GOOD)
+    (tmp_path / "unlabelled.txt").write_text("so so .\nnever again !\n")
+    return tmp_path
+
+
+def test_a_set_is_read_in_the_order_of_its_files(folder):
+    sets = reviews.load(folder, None)
+    assert sets.train.sentences == [["the", "soup", "was", "great", "."], ["it", "was", "n't", "."]]
+    assert sets.dev.labels == sets.test.labels == [1, 0] and sets.real
+    assert sets.unlabelled.sentences == [["so", "so", "."], ["never", "again", "!"]] and sets.unlabelled.labels is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [GOOD.encode()[:-1], GOOD.replace("\n", "\r\n").encode(), b"\xef\xbb\xbf" + GOOD.encode(),
+     b"1\tthe  soup was great .\n0 it was n't .\n"],
+    ids=["no last line end", "Windows' line ends", "a byte-order mark", "tabs and two blanks"],
+)  # fmt: skip
+def test_files_of_other_editors_are_read(folder, content):
+    (folder / "dev.txt").write_bytes(content)
+    assert reviews.read_labelled(folder / "dev.txt") == reviews.read_labelled(folder / "train.txt")
+
+
+def test_the_unlabelled_file_is_optional(folder):
+    (folder / "unlabelled.txt").unlink()
+    assert len(reviews.load(folder, None).unlabelled) == 0
+
+
+def test_the_fingerprint_changes_with_a_word(folder):
+    before = reviews.load(folder, None).fingerprint
+    (folder / "dev.txt").write_text(GOOD.replace("soup", "food"))
+    assert reviews.load(folder, None).fingerprint != before
+
+
+BROKEN = {
+    "a label of 2": ("train", b"1 good\n2 bad\n", "line 2: begins with '2'"),
+    "a label joined to its sentence": ("dev", b"1 good\n0bad food\n", "line 2"),
+    "an empty line": ("test", b"1 good\n\n0 bad\n", "line 2"),
+    "a label without a sentence": ("train", b"1 good\n0 bad\n1\n", "line 3: has a label but no sentence"),
+    "an empty file": ("dev", b"", "both labels"),
+    "a file that is not UTF-8": ("test", b"1 good\n0 caf\xe9\n", "UTF-8"),
+    "one class only": ("train", b"1 good\n1 fine\n", r"both labels, 0 and 1; has labels \[1\]"),
+    "an unlabelled line without words": ("unlabelled", b"good\n \n", "line 2: is empty"),
+    "an empty unlabelled file": ("unlabelled", b"", "is empty"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_file_is_named_with_its_line(folder, case):
+    name, content, message = BROKEN[case]
+    (folder / f"{name}.txt").write_bytes(content)
+    with pytest.raises(UserError, match=f"{name}.txt.*{message}"):
+        reviews.load(folder, None)
+
+
+def test_a_missing_file_is_named(folder):
+    (folder / "test.txt").unlink()
+    with pytest.raises(UserError, match="test.txt: no such file"):
+        reviews.load(folder, None)
+
+
+def test_a_part_has_half_of_each_label(folder):
+    texts = [f"{label} {word}{k}\n" for label, word in ((0, "word"), (1, "w")) for k in range(9)]
+    (folder / "train.txt").write_text("".join(texts))
+    part = reviews.part(reviews.load(folder, None), 6, 2)
+    assert part.train.labels == [0, 0, 0, 1, 1, 1] and part.train.sentences[3] == ["w0"]
+    assert len(part.dev) == len(part.test) == 2 and len(part.unlabelled) == 2
+
+
+def test_the_real_set_has_the_known_sizes(hw2_data):
+    sets = reviews.load(hw2_data, None)
+    assert [len(split) for split in (sets.train, sets.dev, sets.test, sets.unlabelled)] == [40_000, *3 * [10_000]]
+    assert sum(sets.train.labels) == 20_000 and max(map(len, sets.test.sentences)) <= 15
+
+
+@pytest.mark.parametrize(
+    "text, tokens",
+    {
+        "The food wasn't good!": "the food was n't good !",
+        "I can't, won't and cannot.": "i ca n't , wo n't and can not .",
+        "It's great; they've 2 pools, we'll stay": "it 's great ; they 've _num_ pools , we 'll stay",
+        "It\u2019s \u201cgood\u201d\u2026": "it 's `` good '' ...",
+        '"Best" I ever had ("yum")': "`` best '' i ever had ( `` yum '' )",
+        "$14.99 for 1,000 fries, 50% off": "$ _num_ for _num_ fries , _num_ % off",
+        "at 5:30 or 7pm, 1/2 off, 2-3 times": "at 5:30 or 7pm , 1/2 off , 2-3 times",
+        "Dr. Who, p.m. or restaurant.com": "dr. who , p.m. or restaurant.com",
+        "so-so hole-in-the-wall... -- meh": "so-so hole-in-the-wall ... -- meh",
+        "was n't it ? _num_ stars": "was n't it ? _num_ stars",
+        "Caf\u00e9 \U0001f355!!": "caf\u00e9 \U0001f355 ! !",
+        "dogs' o'clock 'burgh": "dogs ' o'clock ' burgh",
+        " \t\n": "",
+    }.items(),
+)
+def test_raw_text_becomes_tokens_like_the_course_files(text, tokens):
+    assert reviews.tokenize(text) == tokens.split()
+
+
+def test_tokens_of_the_real_sentences_stay_as_they_are(hw2_data):
+    split = reviews.read_labelled(hw2_data / "dev.txt")
+    changed = sum(reviews.tokenize(" ".join(sentence)) != sentence for sentence in split.sentences)
+    assert changed <= 0.005 * len(split)
+
+
+def test_the_builtin_set_has_the_layout_of_the_real_one(tmp_path, monkeypatch):
+    small = {"train": 20, "dev": 10, "test": 10, "unlabelled": 5}
+    monkeypatch.setattr(sentences.splits, "__defaults__", (0, small))
+    sets = reviews.load("builtin", tmp_path)
+    assert not sets.real and "built-in" in sets.name
+    assert [len(split) for split in (sets.train, sets.dev, sets.test, sets.unlabelled)] == list(small.values())

@@ -76,13 +76,11 @@ def lines(path):
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}; it should be a text file")
-    with user_errors(path), open(path, encoding="utf-8-sig") as file:
-        number = 0
-        try:
-            for number, line in enumerate(file, 1):
-                yield number, line.removesuffix("\n")
-        except UnicodeDecodeError:
-            raise UserError(f"{path}, after line {number}: is not UTF-8 text; save the file as UTF-8") from None
+    with user_errors(path), open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
+        for number, line in enumerate(file, 1):
+            if not line.isascii() and any("\ud800" <= letter <= "\udfff" for letter in line):
+                raise UserError(f"{path}, line {number}: is not UTF-8 text; save the file as UTF-8")
+            yield number, line.removesuffix("\n")
 
 
 def made(cache, name, make, version):

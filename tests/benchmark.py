@@ -220,12 +220,12 @@ BENCHMARKS = {"layers": layers, "captioning": captioning, "style": style}
 
 def main(argv=None):
     """Prints how long each part takes beside PyTorch or the plain formulation."""
-    from data.files import write_json
-    from data.results import Parser, at_least
+    from common.cli import Parser, number
+    from common.run import write_json
 
     parser = Parser(prog="python -m tests.benchmark", description=main.__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)} (default: all)")
-    parser.add_argument("--pairs", type=at_least(1), default=5, metavar="K", help="interleaved rounds")
+    parser.add_argument("--pairs", type=number(1), default=5, metavar="K", help="interleaved rounds")
     parser.add_argument("--save", metavar="FILE", help="write the rows as JSON too")
     args = parser.parse_args(argv)
     if unknown := set(args.names) - set(BENCHMARKS):
@@ -245,6 +245,6 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["--serve"]:
         serve()
     else:
-        from data.results import run_main  # here, since it loads PyTorch, which a worker of numpy does not need
+        from common.cli import run_main  # here, since it loads PyTorch, which a worker of numpy does not need
 
         run_main(main, "nothing was written")

@@ -34,8 +34,7 @@ import bleu_utils
 import layers
 import rnn
 import rnn_layers
-from data import DataError
-from data.results import Parser, at_least, run_main, shown
+from common.cli import Parser, UserError, number, run_main, shown
 from tests.grade_worker import Other, pack, unpack
 from tests.gradient_check import relative_error
 
@@ -113,7 +112,7 @@ class Student:
             ready = self._next(120)
         except queue.Empty:
             self._stop()
-            raise DataError("the process for the student's code does not start: is the machine too busy?") from None
+            raise UserError("the process for the student's code does not start: is the machine too busy?") from None
         if ready != "ready\n":
             raise RuntimeError(f"tests/grade_worker.py does not start: {self.process.stderr.read()}")
 
@@ -876,16 +875,16 @@ def grade(student):
 
 
 def submission(folder):
-    """The folder as a Path. Raises DataError where it is none, or holds none of the files to grade."""
+    """The folder as a Path. Raises UserError where it is none, or holds none of the files to grade."""
     folder = Path(folder)
     if not folder.is_dir():
         what = "is no folder; unpack it and name the folder" if folder.exists() else "no such folder"
-        raise DataError(f"{folder}: {what}")
+        raise UserError(f"{folder}: {what}")
     names = [f"{module}.py" for module in OURS]
     if not any((folder / name).is_file() for name in names):
         below = sorted(path.parent for name in names[:3] for path in folder.glob(f"*/{name}"))
         hint = f"; there are some in {below[0]}" if below else ""
-        raise DataError(f"{folder}: holds none of {', '.join(names)}{hint}")
+        raise UserError(f"{folder}: holds none of {', '.join(names)}{hint}")
     return folder
 
 
@@ -900,7 +899,7 @@ def main(argv=None):
     parser = Parser(prog="python -m tests.grade", description=main.__doc__)
     parser.add_argument("submission", metavar="DIR", help="the student's folder")
     parser.add_argument(
-        "--timeout", type=at_least(0.1, float, below=1e6), default=20, metavar="S",
+        "--timeout", type=number(0.1, float, below=1e6), default=20, metavar="S",
         help="seconds for one call; a function that takes longer is stopped, and the next one goes on",
     )  # fmt: skip
     args = parser.parse_args(argv)

@@ -6,7 +6,7 @@ import pytest
 
 from tests import benchmark
 from tests.gradient_check import relative_error
-from tests.runs import refused
+from tests.conftest import refused
 
 
 def test_a_row_has_the_medians_and_says_whether_the_bar_is_met():

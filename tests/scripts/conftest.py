@@ -1,0 +1,1 @@
+from tests.scripts.tiny import world  # noqa: F401

@@ -1,7 +1,4 @@
-"""Pictures by code: a pen that draws in a creature's own coordinates, backgrounds, light.
-
-Whatever is random comes from the `numpy.random.Generator` that is passed in, so that one seed gives one picture.
-"""
+"""Pictures by code: a pen, backgrounds, light. All random numbers come from the generator `rng` that is passed in."""
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
@@ -38,10 +35,8 @@ class Pen:
 def oval_points(x, y, half_width, half_length, turn=0.0, count=28):
     """`count` points on an ellipse around (x, y), (count, 2)."""
     t = np.linspace(0, 2 * np.pi, count, endpoint=False)
-    across, along = half_width * np.cos(t), half_length * np.sin(t)
-    return np.stack(
-        [x + across * np.cos(turn) - along * np.sin(turn), y + across * np.sin(turn) + along * np.cos(turn)], 1
-    )
+    across, along, cos, sin = half_width * np.cos(t), half_length * np.sin(t), np.cos(turn), np.sin(turn)
+    return np.stack([x + across * cos - along * sin, y + across * sin + along * cos], 1)
 
 
 def shade(color, factor):
@@ -62,14 +57,8 @@ def smooth_noise(rng, size, cells):
 
 
 GROUNDS = (
-    (92, 128, 58),
-    (138, 112, 78),
-    (168, 158, 142),
-    (214, 206, 190),
-    (196, 150, 160),
-    (70, 88, 60),
-    (190, 178, 96),
-)
+    (92, 128, 58), (138, 112, 78), (168, 158, 142), (214, 206, 190), (196, 150, 160), (70, 88, 60), (190, 178, 96),
+)  # fmt: skip
 
 
 def background(rng, size, litter):
@@ -86,9 +75,8 @@ def clutter(rng, image, count):
     """Lays `count` blades, pebbles and petals on `image`, some of them dark and body-shaped."""
     for _ in range(count):
         color = vary(rng, GROUNDS[rng.integers(len(GROUNDS))]) if rng.random() < 0.7 else vary(rng, (60, 45, 35))
-        pen = Pen(
-            image, rng.uniform(0, image.width, 2), image.width * rng.uniform(0.04, 0.3), rng.uniform(0, 2 * np.pi)
-        )
+        place, size = rng.uniform(0, image.width, 2), image.width * rng.uniform(0.04, 0.3)
+        pen = Pen(image, place, size, rng.uniform(0, 2 * np.pi))
         if rng.random() < 0.5:
             bend = rng.uniform(-0.5, 0.5)
             pen.line([(0, -1), (bend / 2, -0.3), (bend, 0.3), (bend * 1.5, 1)], rng.uniform(0.03, 0.14), color)
@@ -117,6 +105,6 @@ def photograph(rng, image, size):
     light = 1 + rng.uniform(0, 0.35) * (np.cos(angle) * across + np.sin(angle) * down)
     cast = rng.uniform(0.88, 1.12, 3)
     contrast, brightness = rng.uniform(0.65, 1.2), rng.uniform(-30, 30)
-    pixels = (pixels * light[..., None] * cast - 128) * contrast + 128 + brightness
-    pixels += rng.normal(0, rng.uniform(1, 9), pixels.shape)
+    noise = rng.normal(0, rng.uniform(1, 9), pixels.shape)
+    pixels = (pixels * light[..., None] * cast - 128) * contrast + 128 + brightness + noise
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))

@@ -113,11 +113,8 @@ def draw_insect(pen, rng, kind):
     if plan.hair:
         for y, width, length in parts[:2]:
             for x, at in oval_points(0, y, width, length, count=70) + rng.normal(0, 0.015, (70, 2)):
-                pen.line(
-                    [(x, at), (x * (1 + plan.hair / width), y + (at - y) * (1 + plan.hair / length))],
-                    0.015,
-                    shade(color, 1.3),
-                )
+                tip = x * (1 + plan.hair / width), y + (at - y) * (1 + plan.hair / length)
+                pen.line([(x, at), tip], 0.015, shade(color, 1.3))
     for y, width, length in parts:
         pen.oval(0, y, width, length, color)
         pen.oval(-width * 0.25, y - length * 0.2, width * 0.5, length * 0.5, shade(color, rng.uniform(1.1, 1.45)))
@@ -170,11 +167,8 @@ def mark(pen, rng, marking, part, color):
     other = shade(color, rng.uniform(0.35, 0.75)) if np.mean(color) > 70 else shade(color, rng.uniform(1.6, 3.2))
     if marking == "stripes":
         for at in np.linspace(-0.65, 0.75, int(rng.integers(3, 6))):
-            reach = width * np.sqrt(max(0.05, 1 - at**2)) * 0.98
-            bow = 0.12 * length
-            pen.line(
-                [(-reach, y + at * length), (0, y + at * length + bow), (reach, y + at * length)], 0.2 * length, other
-            )
+            reach, end = width * np.sqrt(max(0.05, 1 - at**2)) * 0.98, y + at * length
+            pen.line([(-reach, end), (0, end + 0.12 * length), (reach, end)], 0.2 * length, other)
     elif marking == "spots":
         for _ in range(int(rng.integers(4, 10))):
             angle, far = rng.uniform(0, 2 * np.pi), rng.uniform(0.2, 0.75)
@@ -183,23 +177,22 @@ def mark(pen, rng, marking, part, color):
         pen.line([(0, y - length * 0.9), (0, y + length * 0.95)], 0.03, other)
 
 
+WORMS = {  # beads, their half width, length of the feet
+    "caterpillar": (9, 0.2, 0.3), "centipede": (16, 0.1, 0.4), "snake": (40, 0.1, 0), "earthworm": (30, 0.06, 0),
+}  # fmt: skip
+
+
 def draw_worm(pen, rng, kind):
     """Caterpillar, centipede, snake, earthworm: beads along a bent line."""
-    count, width, feet = {
-        "caterpillar": (9, 0.2, 0.3),
-        "centipede": (16, 0.1, 0.4),
-        "snake": (40, 0.1, 0),
-        "earthworm": (30, 0.06, 0),
-    }[kind]
+    count, width, feet = WORMS[kind]
     color = vary(rng, (GREEN, BROWN, RED, STRAW, GREY)[rng.integers(5)])
     t = np.linspace(-1, 1, count)
     bend, waves, phase = rng.uniform(0.1, 0.4), rng.uniform(1, 2.5) * (2 if kind == "snake" else 1), rng.uniform(0, 6)
     for k, (x, y) in enumerate(zip(bend * np.sin(waves * t * 1.6 + phase), t, strict=True)):
         for side in (-1, 1) if feet else ():
             pen.line([(x, y), (x + side * (width + feet * 0.4), y + 0.08)], 0.03, shade(color, 0.7))
-        pen.oval(
-            x, y, width * (1.25 if k == 0 else 1), width, shade(color, 0.8 if k % 2 and kind != "earthworm" else 1.1)
-        )
+        tone = 0.8 if k % 2 and kind != "earthworm" else 1.1
+        pen.oval(x, y, width * (1.25 if k == 0 else 1), width, shade(color, tone))
 
 
 def draw_snail(pen, rng, kind):
@@ -223,9 +216,8 @@ def draw_fish(pen, rng, kind):
 def draw_flower(pen, rng, kind):
     color, count = vary(rng, BRIGHT[rng.integers(len(BRIGHT))]), int(rng.integers(5, 12))
     for turn in np.arange(count) * 2 * np.pi / count:
-        pen.oval(
-            0.55 * np.sin(turn), -0.55 * np.cos(turn), 1.3 / count, 0.42, shade(color, rng.uniform(0.85, 1.15)), turn
-        )
+        petal = shade(color, rng.uniform(0.85, 1.15))
+        pen.oval(0.55 * np.sin(turn), -0.55 * np.cos(turn), 1.3 / count, 0.42, petal, turn)
     pen.oval(0, 0, 0.25, 0.25, vary(rng, AMBER))
 
 
@@ -250,11 +242,8 @@ def draw_mushroom(pen, rng, kind):
 
 
 def draw_star(pen, rng, kind):
-    color, arms, inner = (
-        vary(rng, (AMBER, RED, BLUE, STRAW)[rng.integers(4)]),
-        int(rng.integers(5, 8)),
-        rng.uniform(0.25, 0.45),
-    )
+    color, arms = vary(rng, (AMBER, RED, BLUE, STRAW)[rng.integers(4)]), int(rng.integers(5, 8))
+    inner = rng.uniform(0.25, 0.45)
     turn = np.arange(2 * arms) * np.pi / arms
     radius = np.where(np.arange(2 * arms) % 2, inner, 1.0)[:, None]
     pen.polygon(radius * np.stack([np.sin(turn), -np.cos(turn)], 1), color)
@@ -276,11 +265,8 @@ def draw_feather(pen, rng, kind):
     color = vary(rng, (GREY, STRAW, BLUE, BROWN)[rng.integers(4)])
     for y in np.linspace(-0.9, 0.6, 34):
         for side in (-1, 1):
-            pen.line(
-                [(0, y), (side * 0.3 * np.sqrt(1 - (y / 1.05) ** 2), y - 0.22)],
-                0.05,
-                shade(color, rng.uniform(0.8, 1.2)),
-            )
+            tip = side * 0.3 * np.sqrt(1 - (y / 1.05) ** 2), y - 0.22
+            pen.line([(0, y), tip], 0.05, shade(color, rng.uniform(0.8, 1.2)))
     pen.line([(0, -0.95), (0, 1.05)], 0.04, shade(color, 0.6))
 
 

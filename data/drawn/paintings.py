@@ -1,8 +1,7 @@
-"""Problem 2's built-in pictures: a town by a river to paint, and three ways to paint that nobody would confuse.
+"""Problem 2's built-in pictures: the content `draw_town`, and the styles `draw_mosaic`, `draw_lines`, `draw_strokes`.
 
-`draw_town` is the content; `draw_mosaic` (tiles and grout), `draw_lines` (streams of parallel lines) and `draw_strokes`
-(thick paint) are the styles. Each takes a `numpy.random.Generator` and the shorter side in pixels and returns an RGB
-image; a unit is the picture's height, y runs down.
+Each takes a `numpy.random.Generator` and the shorter side in pixels and returns an RGB image. A unit is the picture's
+height, y runs down.
 """
 
 import numpy as np
@@ -11,13 +10,10 @@ from PIL import Image, ImageFilter
 from data.drawn.canvas import OVERSAMPLE, Pen, shade, smooth_noise, vary
 
 SIDE = 512
-
 WALLS = ((236, 224, 196), (226, 178, 120), (206, 132, 112), (176, 196, 208), (244, 240, 230), (214, 196, 132))
 ROOFS = ((150, 70, 50), (120, 62, 52), (172, 92, 60), (98, 74, 76))
 LEAVES = ((64, 100, 50), (86, 124, 56), (108, 138, 70))
-
-
-# ---- the content
+JOINT, PANE = (112, 104, 94), (248, 246, 240)
 
 
 def draw_town(rng, side=SIDE):
@@ -25,9 +21,11 @@ def draw_town(rng, side=SIDE):
     width, height = side * 4 // 3 * OVERSAMPLE, side * OVERSAMPLE
     image = sky(rng, width, height)
     pen = Pen(image, (0, 0), height, 0)
-    for base, swing, color in ((0.42, 0.05, (140, 160, 166)), (0.48, 0.04, (104, 130, 104))):
-        draw_hill(pen, rng, base, swing, color)
-    draw_church(pen, 0.93, 0.6)
+    x = np.linspace(0, 4 / 3, 60)
+    for base, swing, color in ((0.42, 0.05, (140, 160, 166)), (0.48, 0.04, (104, 130, 104))):  # hills
+        top = base - swing * np.sin(2.5 * x + rng.uniform(0, 6)) - swing / 4 * np.sin(11 * x + rng.uniform(0, 6))
+        pen.polygon([*zip(x, top, strict=True), (4 / 3, 0.8), (0, 0.8)], color)
+    draw_church(pen, 0.93)
     for x in np.arange(-0.05, 1.4, 0.035):  # trees between the houses and the hills
         draw_tree(pen, rng, x, 0.54, 0.045)
     left = -0.04
@@ -35,11 +33,11 @@ def draw_town(rng, side=SIDE):
         right = left + rng.uniform(0.1, 0.17)
         draw_house(pen, rng, left, right, 0.7, rng.uniform(0.17, 0.27))
         left = right
-    pen.polygon([(0, 0.68), (1.34, 0.68), (1.34, 0.76), (0, 0.76)], (150, 140, 124))
+    box(pen, 0, 0.68, 1.34, 0.76, (150, 140, 124))
     for x in np.arange(0, 1.34, 0.03):
-        pen.line([(x, 0.68), (x, 0.72)], 0.003, (112, 104, 94))
-        pen.line([(x + 0.015, 0.72), (x + 0.015, 0.76)], 0.003, (112, 104, 94))
-    pen.line([(0, 0.72), (1.34, 0.72)], 0.003, (112, 104, 94))
+        pen.line([(x, 0.68), (x, 0.72)], 0.003, JOINT)
+        pen.line([(x + 0.015, 0.72), (x + 0.015, 0.76)], 0.003, JOINT)
+    pen.line([(0, 0.72), (1.34, 0.72)], 0.003, JOINT)
     for x in (0.14, 0.2, 1.16):
         draw_tree(pen, rng, x, 0.6, 0.07)
     image.paste(reflection(rng, image, round(0.76 * height)), (0, round(0.76 * height)))
@@ -47,6 +45,10 @@ def draw_town(rng, side=SIDE):
     image = image.resize((width // OVERSAMPLE, height // OVERSAMPLE), Image.Resampling.BOX)
     grain = rng.normal(0, 3, (image.height, image.width, 1))
     return Image.fromarray((np.asarray(image, np.float32) + grain).clip(0, 255).astype(np.uint8))
+
+
+def box(pen, left, top, right, bottom, color):
+    pen.polygon([(left, bottom), (left, top), (right, top), (right, bottom)], color)
 
 
 def sky(rng, width, height):
@@ -58,23 +60,16 @@ def sky(rng, width, height):
     return Image.fromarray((blue * (1 - cover) + np.array((250, 248, 244)) * cover).astype(np.uint8))
 
 
-def draw_hill(pen, rng, base, swing, color):
-    x = np.linspace(0, 4 / 3, 60)
-    top = base - swing * np.sin(2.5 * x + rng.uniform(0, 6)) - swing / 4 * np.sin(11 * x + rng.uniform(0, 6))
-    pen.polygon([*zip(x, top, strict=True), (4 / 3, 0.8), (0, 0.8)], color)
-
-
-def draw_church(pen, x, ground):
-    pen.polygon([(x - 0.05, ground), (x - 0.05, 0.3), (x + 0.05, 0.3), (x + 0.05, ground)], (222, 208, 176))
-    pen.polygon([(x + 0.01, ground), (x + 0.01, 0.3), (x + 0.05, 0.3), (x + 0.05, ground)], (186, 170, 142))
+def draw_church(pen, x):
+    box(pen, x - 0.05, 0.3, x + 0.05, 0.6, (222, 208, 176))
+    box(pen, x + 0.01, 0.3, x + 0.05, 0.6, (186, 170, 142))
     pen.polygon([(x - 0.065, 0.3), (x, 0.06), (x + 0.065, 0.3)], (88, 104, 104))
     pen.polygon([(x, 0.06), (x + 0.065, 0.3), (x + 0.01, 0.3)], (64, 78, 80))
     pen.oval(x - 0.005, 0.36, 0.022, 0.022, (250, 244, 220))
-    pen.line([(x - 0.005, 0.36), (x - 0.005, 0.345)], 0.004, (30, 30, 30))
-    pen.line([(x - 0.005, 0.36), (x + 0.007, 0.365)], 0.004, (30, 30, 30))
+    for tip in ((x - 0.005, 0.345), (x + 0.007, 0.365)):
+        pen.line([(x - 0.005, 0.36), tip], 0.004, (30, 30, 30))
     for dx in (-0.03, 0.0, 0.03):
-        pen.polygon([(x + dx - 0.007, 0.47), (x + dx - 0.007, 0.42), (x + dx + 0.007, 0.42), (x + dx + 0.007, 0.47)],
-                    (60, 56, 60))  # fmt: skip
+        box(pen, x + dx - 0.007, 0.42, x + dx + 0.007, 0.47, (60, 56, 60))
 
 
 def draw_tree(pen, rng, x, y, size):
@@ -87,49 +82,45 @@ def draw_tree(pen, rng, x, y, size):
 
 def draw_house(pen, rng, left, right, ground, wall):
     """A wall with rows of windows and a door, under a gable or a long roof."""
-    top, width = ground - wall, right - left
+    top, width, middle = ground - wall, right - left, (left + right) / 2
     color, roof = vary(rng, WALLS[rng.integers(len(WALLS))], 8), vary(rng, ROOFS[rng.integers(len(ROOFS))], 8)
-    pen.polygon([(left, ground), (left, top), (right, top), (right, ground)], color)
+    box(pen, left, top, right, ground, color)
     if rng.random() < 0.6:
         peak = top - rng.uniform(0.08, 0.13)
-        pen.polygon([(left, top), ((left + right) / 2, peak), (right, top)], color)
+        pen.polygon([(left, top), (middle, peak), (right, top)], color)
         for side in (left - 0.006, right + 0.006):
-            pen.line([(side, top + 0.006), ((left + right) / 2, peak - 0.004)], 0.014, roof)
-        draw_window(pen, (left + right) / 2, top - 0.02, 0.011, 0.016)
+            pen.line([(side, top + 0.006), (middle, peak - 0.004)], 0.014, roof)
+        draw_window(pen, middle, top - 0.02, 0.016)
     else:
         peak = top - rng.uniform(0.05, 0.09)
         pen.polygon([(left - 0.006, top), (left + 0.02, peak), (right - 0.02, peak), (right + 0.006, top)], roof)
         for y in np.linspace(peak, top, 6)[1:-1]:
             pen.line([(left, y), (right, y)], 0.003, shade(roof, 0.8))
         x = left + width * rng.uniform(0.25, 0.75)
-        pen.polygon([(x, peak + 0.01), (x, peak - 0.03), (x + 0.016, peak - 0.03), (x + 0.016, peak + 0.01)], ROOFS[3])
+        box(pen, x, peak - 0.03, x + 0.016, peak + 0.01, ROOFS[3])
     columns, rows = int(rng.integers(2, 5)), max(2, round(wall / 0.075))
-    for row in range(rows):
-        for column in range(columns):
-            x, y = left + width * (column + 0.5) / columns, top + wall * (row + 0.45) / rows
-            if row == rows - 1 and column == columns // 2:
-                pen.polygon([(x - 0.012, ground), (x - 0.012, y - 0.02), (x + 0.012, y - 0.02), (x + 0.012, ground)],
-                            vary(rng, (96, 66, 44)))  # fmt: skip
-            else:
-                draw_window(pen, x, y, 0.011, 0.017)
+    for row, column in np.ndindex(rows, columns):
+        x, y = left + width * (column + 0.5) / columns, top + wall * (row + 0.45) / rows
+        if row == rows - 1 and column == columns // 2:
+            box(pen, x - 0.012, y - 0.02, x + 0.012, ground, vary(rng, (96, 66, 44)))
+        else:
+            draw_window(pen, x, y, 0.017)
     pen.line([(right, ground), (right, top)], 0.005, shade(color, 0.6))
 
 
-def draw_window(pen, x, y, half_width, half_height):
-    for grow, color in ((0.004, (248, 246, 240)), (0, (66, 76, 92))):
-        w, h = half_width + grow, half_height + grow
-        pen.polygon([(x - w, y - h), (x + w, y - h), (x + w, y + h), (x - w, y + h)], color)
-    pen.line([(x, y - half_height), (x, y + half_height)], 0.003, (248, 246, 240))
+def draw_window(pen, x, y, half_height):
+    for grow, color in ((0.004, PANE), (0, (66, 76, 92))):
+        box(pen, x - 0.011 - grow, y - half_height - grow, x + 0.011 + grow, y + half_height + grow, color)
+    pen.line([(x, y - half_height), (x, y + half_height)], 0.003, PANE)
 
 
 def draw_boat(pen, x, y):
     """A punt with two people in it, and its wake."""
     for k in (1, 2, 3):
         pen.line([(x - 0.16 - 0.03 * k, y + 0.012 * k), (x + 0.16, y + 0.02 + 0.01 * k)], 0.004, (206, 214, 210))
-    pen.polygon(
-        [(x - 0.17, y - 0.025), (x + 0.17, y - 0.025), (x + 0.13, y + 0.02), (x - 0.13, y + 0.02)], (84, 52, 34)
-    )
-    pen.line([(x - 0.17, y - 0.025), (x + 0.17, y - 0.025)], 0.008, (150, 104, 66))
+    bow, stern = (x - 0.17, y - 0.025), (x + 0.17, y - 0.025)
+    pen.polygon([bow, stern, (x + 0.13, y + 0.02), (x - 0.13, y + 0.02)], (84, 52, 34))
+    pen.line([bow, stern], 0.008, (150, 104, 66))
     for dx, coat in ((-0.06, (196, 52, 44)), (0.06, (240, 236, 226))):
         pen.oval(x + dx, y - 0.045, 0.02, 0.03, coat)
         pen.oval(x + dx, y - 0.085, 0.013, 0.015, (226, 180, 148))
@@ -137,18 +128,14 @@ def draw_boat(pen, x, y):
 
 
 def reflection(rng, image, shore):
-    """What the river shows below the row `shore`: the picture above it upside down, darker, broken by ripples."""
-    pixels = np.asarray(image, np.float32)
+    """The river below the row `shore`: the picture above it upside down, darker, broken by ripples."""
     rows = image.height - shore
     down = np.arange(rows)
     source = shore - 1 - down * 2  # the river is seen at a slant: it shows more than it is high
     ripple = 0.006 * image.height * np.sin(down / 5 + 2 * smooth_noise(rng, rows, 9)[:, 0]) * (0.3 + down / rows)
     columns = (np.arange(image.width) + ripple[:, None]).round().astype(int).clip(0, image.width - 1)
-    mirrored = pixels[source.clip(0)[:, None], columns]
+    mirrored = np.asarray(image, np.float32)[source.clip(0)[:, None], columns]
     return Image.fromarray((mirrored * 0.62 + np.array((34, 52, 52))).clip(0, 255).astype(np.uint8))
-
-
-# ---- the styles
 
 
 def draw_mosaic(rng, side=SIDE):
@@ -163,21 +150,16 @@ def draw_mosaic(rng, side=SIDE):
     bands = (near.min(2) / (1.7 * size)).astype(int)
     colors = stones[np.where(near.argmin(2) == 0, bands, bands + 3) % 5] * rng.uniform(0.72, 1.18, (*bands.shape, 1))
     y, x = np.indices((large, large))
-    own_y, own_x = (y // size).astype(int), (x // size).astype(int)
-    first, second = np.full((2, large, large), np.inf)
-    tile = np.zeros((large, large), int)
-    for dy in (0, 1, 2):
-        for dx in (0, 1, 2):
-            middle = middles[own_y + dy, own_x + dx]
-            far = np.hypot(y - middle[..., 0], x - middle[..., 1])
-            closer = far < first
-            second = np.where(closer, first, np.minimum(second, far))
-            tile = np.where(closer, (own_y + dy) * (cells + 2) + own_x + dx, tile)
-            first = np.where(closer, far, first)
+    row, column = (y // size).astype(int), (x // size).astype(int)
+    first, second = np.full((2, large, large), np.inf)  # distances to the nearest tile and to the one after it
+    own = np.zeros((large, large, 3))  # the colour of the nearest tile
+    for dy, dx in np.ndindex(3, 3):
+        middle = middles[row + dy, column + dx]
+        far = np.hypot(y - middle[..., 0], x - middle[..., 1])
+        own = np.where((far < first)[..., None], colors[row + dy, column + dx], own)
+        first, second = np.minimum(first, far), np.minimum(second, np.maximum(first, far))
     light = 1 + 0.25 * (first / size - 0.35)  # each stone is a little hollow
-    pixels = np.where(
-        (second - first < 0.13 * size)[..., None], (38, 30, 30), colors.reshape(-1, 3)[tile] * light[..., None]
-    )
+    pixels = np.where((second - first < 0.13 * size)[..., None], (38, 30, 30), own * light[..., None])
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).resize((side, side), Image.Resampling.BOX)
 
 
@@ -199,8 +181,7 @@ def draw_lines(rng, side=SIDE):
             flow += pull * turn * np.stack([-away[:, 1], away[:, 0]], 1) / 0.15
         return flow / np.linalg.norm(flow, axis=1, keepdims=True)
 
-    starts = rng.uniform(-0.05, 1.05, (1100, 2))
-    path = [starts]
+    path = [rng.uniform(-0.05, 1.05, (1100, 2))]
     for _ in range(26):
         path.append(path[-1] + 0.009 * heading(path[-1]))
     for line in np.stack(path[::2], 1):
@@ -225,11 +206,7 @@ def draw_strokes(rng, side=SIDE):
             color = vary(rng, palette[int((hue[row, column] * 9 + rng.normal(0, 0.45)) % len(palette))], 10)
             pen = Pen(image, (x * large, y * large), long * large, 7 * turn[row, column] + rng.normal(0, 0.25))
             for across in np.linspace(-0.3, 0.3, 5):  # the bristles: ridges of paint, light and dark
-                bend = rng.uniform(-0.1, 0.1)
-                ridge = shade(color, rng.uniform(0.78, 1.22))
-                pen.line(
-                    [(-1 + rng.uniform(0, 0.2), across), (0, across + bend), (1 - rng.uniform(0, 0.3), across)],
-                    0.15,
-                    ridge,
-                )
+                bend, ridge = rng.uniform(-0.1, 0.1), shade(color, rng.uniform(0.78, 1.22))
+                ends = -1 + rng.uniform(0, 0.2), 1 - rng.uniform(0, 0.3)
+                pen.line([(ends[0], across), (0, across + bend), (ends[1], across)], 0.15, ridge)
     return image.filter(ImageFilter.UnsharpMask(3, 60)).resize((side, side), Image.Resampling.BOX)

@@ -1,12 +1,14 @@
 """Drawn scenes and their captions, the built-in stand-in for Flickr8k in problem 5.
 
-A scene is planned (`plan_scene`), told in five ways (`describe`) and drawn (`draw`). Every caption is true of its
+A scene is planned (`plan_scene`), described in five ways (`describe`) and drawn (`draw`). Every caption is true of its
 picture, but each leaves something out: a colour, a size, the second thing, the light.
 """
 
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import islice
 from string import Formatter
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -24,179 +26,124 @@ FIXED = {
 }  # fmt: skip
 
 
-# ---- The things. A drawing is a row of parts, in hundredths of half its side: x and y from about -100 to 100, y down,
-# its feet at 100. A part's tone is a key of FIXED, or how much lighter or darker than the thing's own colour it is.
+@cache
+def read_drawing(text):
+    """The parts of a drawing: (tone, points (K, 2), width of a line or 0), in units of half the drawing's side.
+
+    text: "oval TONE X Y HALF-WIDTH HALF-HEIGHT [TURN]", "dome" (an oval's upper half), "poly TONE X Y X Y ...", "line
+    TONE WIDTH X Y X Y ..."; a part after "both" is drawn twice, mirrored. In hundredths; y runs down, the feet are at
+    100. A tone is a key of FIXED, or how much lighter or darker than the thing's own colour the part is.
+    """
+    parts = []
+    for words in map(str.split, text.split(";")):
+        mirrored = words[0] == "both"
+        shape, tone, *numbers = words[mirrored:]
+        tone, numbers, width = tone if tone in FIXED else float(tone), np.array(numbers, float), 0
+        if shape == "line":
+            width, numbers = numbers[0] / 100, numbers[1:]
+        if shape in ("oval", "dome"):
+            points = oval_points(*numbers[:4] / 100, *numbers[4:], count=24)[: 13 if shape == "dome" else 24]
+        else:
+            points = numbers.reshape(-1, 2) / 100
+        parts += [(tone, points, width), (tone, points * (-1, 1), width)][: 1 + mirrored]
+    return parts
 
 
-def oval(tone, x, y, half_width, half_height, turn=0.0):
-    return tone, oval_points(x / 100, y / 100, half_width / 100, half_height / 100, turn, 24), 0
-
-
-def poly(tone, *numbers):
-    return tone, np.reshape(numbers, (-1, 2)) / 100, 0
-
-
-def line(tone, width, *numbers):
-    return tone, np.reshape(numbers, (-1, 2)) / 100, width / 100
-
-
-def box(tone, left, top, right, bottom):
-    return poly(tone, left, top, right, top, right, bottom, left, bottom)
-
-
-def both(part):
-    """The part and its mirror image."""
-    tone, points, width = part
-    return part, (tone, points * (-1, 1), width)
-
-
-def eye(x, y, size=8):
-    return oval("light", x, y, size, size), oval("dark", x + 2, y, size * 0.6, size * 0.6)
-
-
-def wheels(*places):
-    return [oval(tone, x, 74, size, size) for x in places for tone, size in (("dark", 26), ("glass", 11))]
-
-
-def petals(count):
-    turns = np.arange(count) * 2 * np.pi / count
-    return [oval(1, 42 * np.sin(turn), -35 - 42 * np.cos(turn), 20, 27, turn) for turn in turns]
-
-
-def dome(tone, x, y, half_width, height):
-    """The upper half of an oval."""
-    _, points, _ = oval(tone, x, y, half_width, height, np.pi)
-    return tone, points[:13], 0
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of thing: how it looks and how people speak of it. Lists of words are strings."""
+class Kind(NamedTuple):
+    """A kind of thing: how people speak of it and how it looks. Lists of words are strings."""
 
     names: str  # one/many
     verbs: str  # keys of VERBS
     colors: str  # keys of COLORS that it may have
-    parts: tuple  # drawn in this order
+    drawing: str
     dressed: bool = False  # "a girl in red" and not "a red girl"
     top: float = -1.0  # y of the roof on which something can stand
 
 
 FUR, PAINT = "black white brown yellow", "red yellow green blue purple white black"
 PETAL = "red yellow blue purple white"
+PETALS = "; ".join(f"oval 1 {42 * np.sin(t)} {-35 - 42 * np.cos(t)} 20 27 {t}" for t in np.arange(7) * 2 * np.pi / 7)
 
 KINDS = {
-    "dog": Kind("dog/dogs", "stand", FUR, (
-        line(0.75, 17, -50, 30, -42, 95), line(0.75, 17, 40, 30, 32, 95), line(1, 14, -62, 15, -92, -20, -90, -55),
-        line(1, 19, -60, 20, -68, 98), line(1, 19, 50, 20, 54, 98), oval(1, -8, 20, 70, 33),
-        poly(1, 20, 20, 57, 35, 78, -40, 30, -50), oval(1, 52, -52, 35, 31), oval(1.2, 82, -41, 25, 16),
-        oval(0.6, 30, -40, 14, 36, 0.2), oval("dark", 101, -48, 8, 7), *eye(62, -60),
-    )),
-    "cat": Kind("cat/cats", "sit", FUR, (
-        line(0.8, 16, 30, 90, 75, 82, 85, 40, 70, 10, 85, -15), oval(1, 0, 45, 48, 55),
-        *both(poly(1, -50, -40, -48, -100, -5, -70)), *both(poly("pink", -42, -60, -42, -86, -22, -70)),
-        oval(1, 0, -38, 52, 41), *both(oval("beak", -20, -45, 12, 12)), *both(oval("dark", -20, -45, 5, 11)),
-        oval("pink", 0, -26, 8, 6), *both(line(0.5, 4, -20, -22, -75, -30)), *both(line(0.5, 4, -20, -16, -72, -8)),
-        *both(oval(1.25, -20, 92, 20, 12)),
-    )),
-    "girl": Kind("girl/girls child/children", "stand", PETAL, (
-        oval("hair", 0, -55, 42, 45), poly("hair", -42, -55, 42, -55, 48, 0, -48, 0),
-        *both(line("skin", 15, -16, 50, -18, 90)), *both(oval("dark", -22, 95, 15, 8)),
-        *both(line("skin", 14, -22, -10, -68, 30)), poly(1, -25, -22, 25, -22, 70, 66, -70, 66),
-        *both(oval(1, -26, -10, 18, 14)), oval("skin", 0, -52, 31, 33),
-        poly("hair", -36, -60, -20, -92, 20, -92, 36, -60, 0, -72), *both(oval("dark", -12, -50, 4, 5)),
-        line("pink", 5, -10, -34, 0, -30, 10, -34),
-    ), dressed=True),
-    "man": Kind("man/men person/people", "stand", PETAL + " green black", (
-        *both(line("cloth", 27, -17, 30, -20, 93)), *both(oval("dark", -26, 95, 20, 8)),
-        *both(line(0.85, 22, -36, -20, -56, 30)), *both(oval("skin", -57, 36, 11, 11)),
-        poly(1, -48, -30, 48, -30, 38, 42, -38, 42), oval("skin", 0, -57, 25, 30),
-        poly(0.8, -26, -68, -24, -100, 24, -100, 26, -68), line(0.8, 9, -45, -68, 45, -68),
-        *both(oval("dark", -10, -55, 4, 4)), line("hair", 6, -12, -40, 12, -40),
-    ), dressed=True),
-    "snail": Kind("snail/snails", "crawl", PETAL + " brown green", (
-        line("cream", 30, -85, 84, 55, 84, 78, 30), poly("cream", -110, 98, -80, 70, 0, 98),
-        oval("cream", 80, 22, 20, 20), line("cream", 7, 75, 10, 65, -30), line("cream", 7, 88, 10, 98, -28),
-        oval("dark", 65, -33, 7, 7), oval("dark", 98, -31, 7, 7), oval(1, -20, 10, 66, 66), oval(0.6, -17, 13, 47, 47),
-        oval(1, -15, 14, 35, 35), oval(0.6, -12, 12, 20, 20), oval(1, -11, 13, 9, 9),
-    )),
-    "crab": Kind("crab/crabs", "crawl", "red blue purple brown green", (
-        *both(line(0.75, 10, -50, 40, -95, 40, -105, 85)), *both(line(0.75, 10, -45, 50, -75, 60, -80, 98)),
-        *both(line(0.75, 10, -30, 60, -45, 75, -45, 100)), *both(line(1, 16, -50, 20, -90, 0, -80, -40)),
-        *both(oval(1, -72, -55, 25, 33, 0.3)), *both(poly("light", -72, -50, -78, -95, -52, -90)),
-        *both(line(1, 7, -20, 0, -20, -30)), *both(oval("light", -20, -35, 12, 12)),
-        *both(oval("dark", -20, -35, 6, 6)), oval(1, 0, 35, 70, 42), oval(1.25, 0, 22, 45, 17),
-        line(0.5, 6, -22, 52, 0, 58, 22, 52),
-    )),
-    "flower": Kind("flower/flowers", "grow", PETAL, (
-        line("stem", 11, 0, -30, 5, 40, 0, 100), oval("stem", 30, 62, 32, 13, -0.5),
-        oval("stem", -28, 75, 30, 12, 0.5), *petals(7),
-        oval("beak", 0, -35, 21, 21), oval("wood", 0, -35, 13, 13),
-    )),
-    "mushroom": Kind("mushroom/mushrooms", "grow", "red brown purple yellow", (
-        poly("cream", -22, -10, 22, -10, 34, 100, -34, 100), oval("cream", 0, 2, 80, 16),
-        dome(1, 0, 0, 92, 90), *both(oval("light", -46, -30, 14, 13)),
-        oval("light", 0, -55, 18, 15), oval("light", 5, -15, 11, 9),
-    )),
-    "tree": Kind("tree/trees", "stand grow", "green yellow red", (
-        poly("wood", -13, 0, 13, 0, 22, 100, -22, 100), line("wood", 10, 0, 40, 40, 0),
-        *both(oval(0.85, -48, -12, 45, 36)), *both(oval(1, -36, -45, 45, 40)), oval(1, 0, -25, 50, 42),
-        oval(1.1, -5, -68, 42, 33), oval(1.2, -25, -55, 22, 16),
-    )),
-    "house": Kind("house/houses", "stand", PAINT, (
-        box("wood", 40, -100, 62, -50), box(1, -82, -20, 82, 100),
-        poly("roof", -105, -12, -60, -80, 60, -80, 105, -12), box("wood", -18, 35, 18, 100),
-        *both(box("light", -70, 12, -32, 56)), *both(box("glass", -66, 16, -36, 52)), oval("beak", 10, 68, 5, 5),
-    ), top=-0.8),
-    "car": Kind("car/cars", "park stand", PAINT, (
-        poly(1, -60, 25, -38, -30, 32, -30, 62, 25), poly("glass", -44, 20, -30, -17, -5, -17, -5, 20),
-        poly("glass", 5, 20, 5, -17, 27, -17, 46, 20), poly(1, -105, 75, -105, 35, -90, 20, 75, 20, 105, 42, 105, 75),
-        line(0.65, 5, 0, 22, 0, 72), oval("beak", 98, 48, 7, 8), *wheels(-58, 58),
-    ), top=-0.3),
-    "bus": Kind("bus/buses", "park stand", "red yellow green blue white", (
-        poly(1, -110, 78, -110, -50, -100, -62, 100, -62, 110, -50, 110, 78), box(0.65, -110, 30, 110, 42),
-        *(box("glass", x, -40, x + 34, 8) for x in (-100, -56, -12)),
-        box("glass", 40, -40, 66, 72), box("glass", 80, -40, 106, 12), line("dark", 4, 53, -40, 53, 72),
-        *wheels(-60, 10), oval("beak", 104, 55, 6, 7),
-    ), top=-0.62),
-    "ball": Kind("ball/balls", "lie", "red yellow green blue purple", (
-        oval(1, 0, 20, 80, 80), oval("light", 0, 20, 50, 79), oval(1, 0, 20, 20, 79), oval("light", 5, -50, 15, 10),
-    )),
-    "butterfly": Kind("butterfly/butterflies", "fly", PETAL, (
-        *both(oval(1, -55, -35, 50, 42, 0.6)), *both(oval(0.8, -45, 40, 38, 36, -0.5)),
-        *both(oval(1.4, -62, -42, 20, 18)), *both(oval(0.4, -45, 45, 12, 12)), oval(0.4, 0, 5, 10, 62),
-        *both(line(0.4, 6, 0, -50, -25, -95)),
-    )),
-    "bird": Kind("bird/birds", "fly", "red yellow green white black brown", (
-        poly(0.75, -55, 20, -110, 5, -105, 50), poly(0.75, -30, 10, -5, -95, 35, 5), oval(1, -5, 25, 65, 32),
-        oval(1, 60, -2, 27, 26), poly("beak", 80, -12, 115, 3, 80, 12), *eye(66, -8),
-        poly(0.85, -40, 20, -55, -85, 20, 15),
-    )),
-    "kite": Kind("kite/kites", "fly", "red yellow green purple white", (
-        line("dark", 5, 0, 35, 15, 60, -10, 80, 10, 105),
-        poly(0.75, -5, 50, 29, 70, 29, 50, -5, 70), poly(0.75, -22, 73, 12, 93, 12, 73, -22, 93),
-        poly(1, 0, -100, 70, -40, 0, 45, -70, -40), poly(1.35, 0, -100, 70, -40, 0, -40),
-        poly(1.35, 0, 45, -70, -40, 0, -40), line("dark", 5, 0, -100, 0, 45), line("dark", 5, -70, -40, 70, -40),
-    )),
-    "balloon": Kind("balloon/balloons", "float fly", "red yellow green purple white", (
-        line("dark", 5, 0, 30, 8, 60, -6, 80, 3, 105), poly(0.75, -12, 45, 12, 45, 0, 28), oval(1, 0, -35, 58, 68),
-        oval(1.5, -22, -62, 12, 18, 0.4),
-    )),
-    "fish": Kind("fish/fish", "swim", "red yellow green purple white black", (
-        poly(0.8, -50, 20, -110, -30, -95, 20, -110, 75), poly(0.8, -35, -10, 0, -55, 40, -5),
-        poly(0.8, -20, 50, 0, 85, 25, 50), oval(1, 15, 20, 78, 44),
-        line(0.6, 9, -25, -10, -33, 20, -25, 50), line(0.6, 9, 2, -10, -6, 20, 2, 50),
-        poly(0.7, 15, 20, -10, 40, 15, 45), *eye(60, 10, 12),
-        line(0.5, 5, 90, 28, 72, 36),
-    )),
-    "duck": Kind("duck/ducks", "swim", "white yellow brown black", (
-        poly(1, -60, 30, -110, 0, -90, 75), oval(1, -15, 55, 82, 44), poly(1, 15, 50, 60, 50, 72, -40, 32, -40),
-        oval(1, 50, -50, 33, 32), poly("beak", 75, -58, 115, -42, 76, -32), *eye(58, -58),
-        oval(0.75, -30, 50, 46, 22, 0.2),
-    )),
-    "boat": Kind("boat/boats", "sail", "red yellow green purple white black brown", (
-        line("wood", 8, 0, -100, 0, 50), poly("light", 8, -95, 85, 30, 8, 30), poly(1, -8, -75, -65, 30, -8, 30),
-        poly(1, -110, 42, 110, 42, 75, 98, -75, 98), line(0.65, 7, -103, 53, 103, 53),
-    )),
+    "dog": Kind("dog/dogs", "stand", FUR, """
+        line 0.75 17 -50 30 -42 95; line 0.75 17 40 30 32 95; line 1 14 -62 15 -92 -20 -90 -55; line 1 19 -60 20 -68 98;
+        line 1 19 50 20 54 98; oval 1 -8 20 70 33; poly 1 20 20 57 35 78 -40 30 -50; oval 1 52 -52 35 31;
+        oval 1.2 82 -41 25 16; oval 0.6 30 -40 14 36 0.2; oval dark 101 -48 8 7; oval light 62 -60 8 8;
+        oval dark 64 -60 4.8 4.8"""),
+    "cat": Kind("cat/cats", "sit", FUR, """
+        line 0.8 16 30 90 75 82 85 40 70 10 85 -15; oval 1 0 45 48 55; both poly 1 -50 -40 -48 -100 -5 -70;
+        both poly pink -42 -60 -42 -86 -22 -70; oval 1 0 -38 52 41; both oval beak -20 -45 12 12;
+        both oval dark -20 -45 5 11; oval pink 0 -26 8 6; both line 0.5 4 -20 -22 -75 -30;
+        both line 0.5 4 -20 -16 -72 -8; both oval 1.25 -20 92 20 12"""),
+    "girl": Kind("girl/girls child/children", "stand", PETAL, """
+        oval hair 0 -55 42 45; poly hair -42 -55 42 -55 48 0 -48 0; both line skin 15 -16 50 -18 90;
+        both oval dark -22 95 15 8; both line skin 14 -22 -10 -68 30; poly 1 -25 -22 25 -22 70 66 -70 66;
+        both oval 1 -26 -10 18 14; oval skin 0 -52 31 33; poly hair -36 -60 -20 -92 20 -92 36 -60 0 -72;
+        both oval dark -12 -50 4 5; line pink 5 -10 -34 0 -30 10 -34""", dressed=True),
+    "man": Kind("man/men person/people", "stand", PETAL + " green black", """
+        both line cloth 27 -17 30 -20 93; both oval dark -26 95 20 8; both line 0.85 22 -36 -20 -56 30;
+        both oval skin -57 36 11 11; poly 1 -48 -30 48 -30 38 42 -38 42; oval skin 0 -57 25 30;
+        poly 0.8 -26 -68 -24 -100 24 -100 26 -68; line 0.8 9 -45 -68 45 -68; both oval dark -10 -55 4 4;
+        line hair 6 -12 -40 12 -40""", dressed=True),
+    "snail": Kind("snail/snails", "crawl", PETAL + " brown green", """
+        line cream 30 -85 84 55 84 78 30; poly cream -110 98 -80 70 0 98; oval cream 80 22 20 20;
+        line cream 7 75 10 65 -30; line cream 7 88 10 98 -28; oval dark 65 -33 7 7; oval dark 98 -31 7 7;
+        oval 1 -20 10 66 66; oval 0.6 -17 13 47 47; oval 1 -15 14 35 35; oval 0.6 -12 12 20 20; oval 1 -11 13 9 9"""),
+    "crab": Kind("crab/crabs", "crawl", "red blue purple brown green", """
+        both line 0.75 10 -50 40 -95 40 -105 85; both line 0.75 10 -45 50 -75 60 -80 98;
+        both line 0.75 10 -30 60 -45 75 -45 100; both line 1 16 -50 20 -90 0 -80 -40; both oval 1 -72 -55 25 33 0.3;
+        both poly light -72 -50 -78 -95 -52 -90; both line 1 7 -20 0 -20 -30; both oval light -20 -35 12 12;
+        both oval dark -20 -35 6 6; oval 1 0 35 70 42; oval 1.25 0 22 45 17; line 0.5 6 -22 52 0 58 22 52"""),
+    "flower": Kind("flower/flowers", "grow", PETAL, """
+        line stem 11 0 -30 5 40 0 100; oval stem 30 62 32 13 -0.5; oval stem -28 75 30 12 0.5; """ + PETALS + """;
+        oval beak 0 -35 21 21; oval wood 0 -35 13 13"""),
+    "mushroom": Kind("mushroom/mushrooms", "grow", "red brown purple yellow", """
+        poly cream -22 -10 22 -10 34 100 -34 100; oval cream 0 2 80 16; dome 1 0 0 92 90 3.141592653589793;
+        both oval light -46 -30 14 13; oval light 0 -55 18 15; oval light 5 -15 11 9"""),
+    "tree": Kind("tree/trees", "stand grow", "green yellow red", """
+        poly wood -13 0 13 0 22 100 -22 100; line wood 10 0 40 40 0; both oval 0.85 -48 -12 45 36;
+        both oval 1 -36 -45 45 40; oval 1 0 -25 50 42; oval 1.1 -5 -68 42 33; oval 1.2 -25 -55 22 16"""),
+    "house": Kind("house/houses", "stand", PAINT, """
+        poly wood 40 -100 62 -100 62 -50 40 -50; poly 1 -82 -20 82 -20 82 100 -82 100;
+        poly roof -105 -12 -60 -80 60 -80 105 -12; poly wood -18 35 18 35 18 100 -18 100;
+        both poly light -70 12 -32 12 -32 56 -70 56; both poly glass -66 16 -36 16 -36 52 -66 52;
+        oval beak 10 68 5 5""", top=-0.8),
+    "car": Kind("car/cars", "park stand", PAINT, """
+        poly 1 -60 25 -38 -30 32 -30 62 25; poly glass -44 20 -30 -17 -5 -17 -5 20; poly glass 5 20 5 -17 27 -17 46 20;
+        poly 1 -105 75 -105 35 -90 20 75 20 105 42 105 75; line 0.65 5 0 22 0 72; oval beak 98 48 7 8;
+        oval dark -58 74 26 26; oval glass -58 74 11 11; oval dark 58 74 26 26; oval glass 58 74 11 11""", top=-0.3),
+    "bus": Kind("bus/buses", "park stand", "red yellow green blue white", """
+        poly 1 -110 78 -110 -50 -100 -62 100 -62 110 -50 110 78; poly 0.65 -110 30 110 30 110 42 -110 42;
+        poly glass -100 -40 -66 -40 -66 8 -100 8; poly glass -56 -40 -22 -40 -22 8 -56 8;
+        poly glass -12 -40 22 -40 22 8 -12 8; poly glass 40 -40 66 -40 66 72 40 72;
+        poly glass 80 -40 106 -40 106 12 80 12; line dark 4 53 -40 53 72; oval dark -60 74 26 26;
+        oval glass -60 74 11 11; oval dark 10 74 26 26; oval glass 10 74 11 11; oval beak 104 55 6 7""", top=-0.62),
+    "ball": Kind("ball/balls", "lie", "red yellow green blue purple", """
+        oval 1 0 20 80 80; oval light 0 20 50 79; oval 1 0 20 20 79; oval light 5 -50 15 10"""),
+    "butterfly": Kind("butterfly/butterflies", "fly", PETAL, """
+        both oval 1 -55 -35 50 42 0.6; both oval 0.8 -45 40 38 36 -0.5; both oval 1.4 -62 -42 20 18;
+        both oval 0.4 -45 45 12 12; oval 0.4 0 5 10 62; both line 0.4 6 0 -50 -25 -95"""),
+    "bird": Kind("bird/birds", "fly", "red yellow green white black brown", """
+        poly 0.75 -55 20 -110 5 -105 50; poly 0.75 -30 10 -5 -95 35 5; oval 1 -5 25 65 32; oval 1 60 -2 27 26;
+        poly beak 80 -12 115 3 80 12; oval light 66 -8 8 8; oval dark 68 -8 4.8 4.8; poly 0.85 -40 20 -55 -85 20 15"""),
+    "kite": Kind("kite/kites", "fly", "red yellow green purple white", """
+        line dark 5 0 35 15 60 -10 80 10 105; poly 0.75 -5 50 29 70 29 50 -5 70; poly 0.75 -22 73 12 93 12 73 -22 93;
+        poly 1 0 -100 70 -40 0 45 -70 -40; poly 1.35 0 -100 70 -40 0 -40; poly 1.35 0 45 -70 -40 0 -40;
+        line dark 5 0 -100 0 45; line dark 5 -70 -40 70 -40"""),
+    "balloon": Kind("balloon/balloons", "float fly", "red yellow green purple white", """
+        line dark 5 0 30 8 60 -6 80 3 105; poly 0.75 -12 45 12 45 0 28; oval 1 0 -35 58 68;
+        oval 1.5 -22 -62 12 18 0.4"""),
+    "fish": Kind("fish/fish", "swim", "red yellow green purple white black", """
+        poly 0.8 -50 20 -110 -30 -95 20 -110 75; poly 0.8 -35 -10 0 -55 40 -5; poly 0.8 -20 50 0 85 25 50;
+        oval 1 15 20 78 44; line 0.6 9 -25 -10 -33 20 -25 50; line 0.6 9 2 -10 -6 20 2 50; poly 0.7 15 20 -10 40 15 45;
+        oval light 60 10 12 12; oval dark 62 10 7.2 7.2; line 0.5 5 90 28 72 36"""),
+    "duck": Kind("duck/ducks", "swim", "white yellow brown black", """
+        poly 1 -60 30 -110 0 -90 75; oval 1 -15 55 82 44; poly 1 15 50 60 50 72 -40 32 -40; oval 1 50 -50 33 32;
+        poly beak 75 -58 115 -42 76 -32; oval light 58 -58 8 8; oval dark 60 -58 4.8 4.8;
+        oval 0.75 -30 50 46 22 0.2"""),
+    "boat": Kind("boat/boats", "sail", "red yellow green purple white black brown", """
+        line wood 8 0 -100 0 50; poly light 8 -95 85 30 8 30; poly 1 -8 -75 -65 30 -8 30;
+        poly 1 -110 42 110 42 75 98 -75 98; line 0.65 7 -103 53 103 53"""),
 }  # fmt: skip
 
 FLYERS = ("butterfly", "bird", "kite", "balloon")
@@ -207,8 +154,7 @@ SMALL = (*WALKERS, "snail", "flower", "mushroom", "ball")  # what stands well be
 # ---- Where and when. `share`: how often a row of the table is taken; `unlike`: colours that would not show.
 
 
-@dataclass(frozen=True)
-class Ground:
+class Ground(NamedTuple):
     color: tuple  # RGB
     horizon: tuple  # bounds of its height in the picture, 0 at the top and 1 at the bottom
     kinds: tuple  # who lives there
@@ -217,7 +163,6 @@ class Ground:
     mark: tuple = ((0, 0), (0, 0))  # what is strewn on it: a line
     shades: tuple = (0.8, 1.2)  # bounds of its tone
     rough: float = 1.0
-    lane: bool = False  # the marks make one line
     share: float = 1.0
 
 
@@ -231,13 +176,12 @@ GROUNDS = {
     "water": Ground((84, 148, 196), (0.3, 0.45), ("fish", "duck", "boat"), ("in the water", "in the sea"), "blue",
                     ((-1, 0.2), (-0.5, -0.2), (0, 0.2), (0.5, -0.2), (1, 0.2)), (1.1, 1.35), 0.4),
     "street": Ground((150, 148, 150), (0.45, 0.6), ("cat", "man", "ball", "car", "bus"),
-                     ("on the street", "on the road"), "", ((-0.8, 0), (0.8, 0)), (1.4, 1.6), 0.3, lane=True),
+                     ("on the street", "on the road"), "", ((-0.8, 0), (0.8, 0)), (1.4, 1.6), 0.3),
     "sky": Ground((0, 0, 0), (1.1, 1.2), FLYERS, ("in the sky", "in the air"), share=0.6),
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Light:
+class Light(NamedTuple):
     sky: tuple  # RGB
     phrases: tuple = ()
     unlike: str = ""
@@ -272,8 +216,7 @@ class Thing:
         return len(self.places)
 
 
-@dataclass(frozen=True)
-class Scene:
+class Scene(NamedTuple):
     """What is to be seen: the main thing, then what it is seen beside, then something in the sky (one to three)."""
 
     ground: str
@@ -295,7 +238,7 @@ def pick_by_share(rng, table):
 
 
 def row(rng, things, counts, loose=0.8):
-    """All side by side, each in a cell of its own. Returns, as its likes below do, a list of (x, y) for each thing."""
+    """All side by side, each in a cell of its own. Returns, as the next three do, a list of (x, y) for each thing."""
     width, foot, height = 1 / sum(counts), rng.uniform(0.83, 0.95), rng.uniform(0.32, 0.5)
     places, cell = [], 0
     for thing, count in zip(things, counts, strict=True):
@@ -333,8 +276,7 @@ SIZES = {"small": (0.115, 0.125), "medium": (0.15, 0.17), "big": (0.21, 0.235)} 
 ALL, UNEQUAL = tuple(SIZES), (("small",), ("big",))
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """How one or two kinds of things stand to each other."""
 
     arrange: object  # one of the functions above
@@ -347,7 +289,7 @@ class Layout:
 
 
 LAYOUTS = {
-    "alone": Layout(row, ((1,), (2,), (3,)), (None,), share=3),
+    "single": Layout(row, ((1,), (2,), (3,)), (None,), share=3),
     "aloft": Layout(row, ((1,), (2,), (3,)), (FLYERS,), share=0.6),
     "beside": Layout(row, ((1, 1), (1, 1), (2, 1)), (None, None), (ALL, ALL), "left of", "right of", 4),
     "above": Layout(stack, ((1, 1), (2, 1), (3, 1), (1, 2)), (FLYERS, None), (ALL[:2], ALL), "above", "below", 1.5),
@@ -360,34 +302,32 @@ LAYOUTS = {
 def plan_scene(rng):
     """A random `Scene`, of which nothing is drawn yet."""
     ground, light = pick_by_share(rng, GROUNDS), pick_by_share(rng, LIGHTS)
-    home = GROUNDS[ground]
+    home, things = GROUNDS[ground], []
     pools = {n: [[k for k in p or home.kinds if k in home.kinds + FLYERS] for p in v.pools] for n, v in LAYOUTS.items()}
     name = pick_by_share(rng, {n: layout for n, layout in LAYOUTS.items() if all(pools[n])})
-    layout, things = LAYOUTS[name], []
-    counts = pick(rng, layout.counts)
+    arrange, counts, _, sizes, relation, inverse, _ = LAYOUTS[name]
+    counts = pick(rng, counts)
 
     def new(pool, sizes, room):
         """One thing of a kind and colour that the others do not have, at most `room` in scale."""
-        taken = {thing.kind for thing in things}
         unlike = {thing.color for thing in things}.union(home.unlike.split(), LIGHTS[light].unlike.split())
-        kind = pick(rng, [k for k in pool if k not in taken])
+        kind = pick(rng, [k for k in pool if k not in {thing.kind for thing in things}])
         color = pick(rng, [c for c in KINDS[kind].colors.split() if c not in unlike])
         size = pick(rng, [s for s in sizes if SIZES[s][0] <= room])
-        scale = min(rng.uniform(*SIZES[size]), room)
-        return Thing(kind, color, size, scale, "air" if kind in FLYERS else "ground")
+        return Thing(kind, color, size, min(rng.uniform(*SIZES[size]), room), "air" if kind in FLYERS else "ground")
 
-    for count, pool, sizes in zip(counts, pools[name], layout.sizes, strict=False):
-        things.append(new(pool, sizes, 0.455 / (sum(counts) if layout.arrange is row else count)))
-    if layout.relation == "on":
+    for count, pool, choice in zip(counts, pools[name], sizes, strict=False):
+        things.append(new(pool, choice, 0.455 / (sum(counts) if arrange is row else count)))
+    if relation == "on":
         things[0] = replace(things[0], level="top")
-    placed = [replace(t, places=tuple(p)) for t, p in zip(things, layout.arrange(rng, things, counts), strict=True)]
-    relation, inverse = layout.relation, layout.inverse
-    if len(placed) == 2 and rng.random() < 0.5:  # seen the other way round
-        placed, relation, inverse = placed[::-1], inverse, relation
-    if name == "beside" and ground != "sky" and rng.random() < 0.3:
+    things = [replace(t, places=tuple(p)) for t, p in zip(things, arrange(rng, things, counts), strict=True)]
+    extra = name == "beside" and ground != "sky"
+    if len(things) == 2 and rng.random() < 0.5:  # seen the other way round
+        things, relation, inverse = things[::-1], inverse, relation
+    if extra and rng.random() < 0.3:
         places = ((rng.uniform(0.2, 0.8), rng.uniform(0.13, 0.16)),)
-        placed.append(replace(new(FLYERS, ALL[:1], 1), places=places))
-    return Scene(ground, light, rng.uniform(*home.horizon), tuple(placed), relation, inverse)
+        things.append(replace(new(FLYERS, ALL[:1], 1), places=places))
+    return Scene(ground, light, rng.uniform(*home.horizon), tuple(things), relation, inverse)
 
 
 # ---- The picture
@@ -399,17 +339,6 @@ def tint(color, tone):
         return FIXED[tone]
     tone = 1 + abs(tone - 1) if sum(color) < 200 else tone
     return shade(color, tone) if tone <= 1 else tuple(int(c + (255 - c) * (tone - 1)) for c in color)
-
-
-def paint(image, rng, kind, color, place, scale):
-    """Draws one thing around `place` (pixels), mirrored or not, a little turned and stretched."""
-    pen = Pen(image, place, scale, rng.uniform(-1, 1) * (0.25 if kind in FLYERS else 0.05))
-    pen.matrix = pen.matrix * (pick(rng, (-1, 1)) * rng.uniform(0.88, 1.02), rng.uniform(0.92, 1.03))
-    for tone, points, width in KINDS[kind].parts:
-        if width:
-            pen.line(points, width, tint(color, tone))
-        else:
-            pen.polygon(points, tint(color, tone))
 
 
 def draw_sky(image, rng, scene):
@@ -446,24 +375,31 @@ def backdrop(scene, rng, size):
     draw_sky(image, rng, scene)
     strewn = rng.uniform((0, min(1, scene.horizon + 0.05)), 1, (int(rng.integers(10, 40)), 2))
     lane = [(x, (0.7 + scene.horizon) / 1.7) for x in np.arange(rng.random() * 0.2, 1.1, 0.2)]
-    for x, y in lane if home.lane else strewn:
+    for x, y in lane if scene.ground == "street" else strewn:
         tone = shade(color, light.dim * rng.uniform(*home.shades))
         Pen(image, (x * size, y * size), size * 0.08 * y * y, 0).line(home.mark, 0.12, tone)
     return image
 
 
 def draw(scene, rng, size=160):
-    """The scene as an RGB image of `size` x `size` pixels."""
+    """The scene as an RGB image of `size` x `size` pixels; a thing may be mirrored, turned and stretched."""
     large = size * OVERSAMPLE
     image = backdrop(scene, rng, large)
     for y, x, thing in sorted(((y, x, t) for t in scene.things for x, y in t.places), key=lambda i: i[0] + i[2].scale):
+        place, scale = (x * large, y * large), thing.scale * large
         if thing.level == "ground" and scene.ground != "water":
-            pen, shadow = Pen(image, (x * large, y * large), thing.scale * large, 0), GROUNDS[scene.ground].color
-            pen.oval(0.05, 0.97, 0.95, 0.12, shade(shadow, 0.72 * LIGHTS[scene.light].dim))
+            shadow = shade(GROUNDS[scene.ground].color, 0.72 * LIGHTS[scene.light].dim)
+            Pen(image, place, scale, 0).oval(0.05, 0.97, 0.95, 0.12, shadow)
         color = vary(rng, COLORS[thing.color], 7)
-        paint(image, rng, thing.kind, color, (x * large, y * large), thing.scale * large)
+        pen = Pen(image, place, scale, rng.uniform(-1, 1) * (0.25 if thing.kind in FLYERS else 0.05))
+        pen.matrix = pen.matrix * (pick(rng, (-1, 1)) * rng.uniform(0.88, 1.02), rng.uniform(0.92, 1.03))
+        for tone, points, width in read_drawing(KINDS[thing.kind].drawing):
+            if width:
+                pen.line(points, width, tint(color, tone))
+            else:
+                pen.polygon(points, tint(color, tone))
     image = image.resize((size, size), Image.Resampling.BOX)
-    return Image.blend(image, photograph(rng, image, size), 0.45)  # about half a camera's doing: colours stay clear
+    return Image.blend(image, photograph(rng, image, size), 0.45)  # about half a camera's effect: colours stay clear
 
 
 # ---- The captions
@@ -545,16 +481,13 @@ def describe(scene, rng):
     """Five captions, in words separated by spaces, each by another template: 'Two dogs stand on the grass .'"""
     known = phrases(scene, rng).keys()
     fitting = [t for t in TEMPLATES if {field for _, field, _, _ in Formatter().parse(t) if field} <= known]
-    told = (t.format(**phrases(scene, rng)) + " ." for t in rng.permutation(fitting))
-    captions = islice((c for c in told if len(c.split()) <= LONGEST), 5)
+    written = (t.format(**phrases(scene, rng)) + " ." for t in rng.permutation(fitting))
+    captions = islice((c for c in written if len(c.split()) <= LONGEST), 5)
     return [c if rng.random() < 0.1 else c[0].upper() + c[1:] for c in captions]
 
 
 def draw_scene(rng, size=160):
-    """A random scene: its picture, an RGB image of `size` x `size` pixels, and its five captions.
-
-    The captions do not depend on the size.
-    """
+    """A random scene: its picture, an RGB image of `size` x `size` pixels, and its five captions, whatever the size."""
     scene = plan_scene(rng)
     captions = describe(scene, rng)
     return draw(scene, rng, size), captions

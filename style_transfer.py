@@ -407,7 +407,7 @@ def loss_text(value):
 
 
 def parse_args(argv=None):
-    parser = cli.Parser(prog="style_transfer.py", description=__doc__.splitlines()[0])
+    parser = cli.Parser(prog="style_transfer.py", description=(__doc__ or "").partition("\n")[0])
     count, weight, add = cli.number(1, below=2**31), cli.number(0, float, below=1e15), parser.add_argument
     layer, own = cli.number(0), " (default: the preset's)"
     cli.add_common_flags(parser, f"{QUICK_STEPS} steps, shorter side {QUICK_SIZE} pixels")

@@ -325,9 +325,8 @@ def report(run, models, histories, classes, loader, pretrained):
     run.finish(metrics, columns, rows)
 
 
-def show_predictions(paths, model_path, picture, device):
-    """`--predict`: prints what a saved model predicts for the user's photos, then draws them with it."""
-    photos = [images.open_photo(path) for path in paths]
+def show_predictions(paths, photos, model_path, picture, device):
+    """`--predict`: prints what a saved model predicts for photos, then draws them with it."""
     model, saved = runs.load_model(model_path, "transfer_learning", build)
     about = shown(f"{saved['scenario']}, {saved['arch']}, trained on {saved['data']}")
     print(f"model: {shown(model_path)} ({about})")
@@ -355,7 +354,7 @@ def build(saved):
 
 
 def parse_args(argv=None):
-    parser = cli.Parser(prog="transfer_learning.py", description=__doc__.splitlines()[0])
+    parser = cli.Parser(prog="transfer_learning.py", description=(__doc__ or "").partition("\n")[0])
     count, rate, add = cli.number(1, below=2**31), cli.number(0, float, below=1e6), parser.add_argument
     cli.add_common_flags(parser, f"2 epochs, {QUICK_PHOTOS} photos each to train and to validate")
     cli.add_seed_flag(parser)
@@ -419,9 +418,10 @@ def main(argv=None):
     args = parse_args(argv)
     device = runs.pick_device(args.device)
     if args.predict:
+        photos = [images.open_photo(path) for path in args.predict]
         path = runs.find_model(args, "transfer_learning", RUNS, ("freeze.pt", "finetune.pt", "scratch.pt"))
         folder = Path(args.results, RUNS[0]) if args.model else path.parent
-        return show_predictions(args.predict, path, folder / "predictions.png", device)
+        return show_predictions(args.predict, photos, path, folder / "predictions.png", device)
     photos, pretrained, settings = load(args)
     data = photos.name + ", quick look at a part" * args.quick
     with runs.Run("transfer_learning", args, data, pretrained.name, settings) as run:

@@ -52,8 +52,9 @@ def run_python(*words, **environment):
 def refused(done, *named):
     """Exit status 2 and one printable line on stderr, which names all of `named`."""
     assert done.status == 2, done.out + done.err
-    assert done.err.startswith("error: ") and done.err.endswith("\n") and done.err[:-1].isprintable(), done.err
-    assert all(str(name) in done.err for name in named), done.err
+    line = done.err.split("\r")[-1]  # after a progress bar
+    assert line.startswith("error: ") and line.endswith("\n") and line[:-1].isprintable(), done.err
+    assert all(str(name) in line for name in named), line
     return True
 
 

@@ -1,0 +1,180 @@
+"""transfer_learning.py: training, what is frozen, and the pictures."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import transfer_learning as tl
+from common.cli import UserError
+from data import weights
+from tests.conftest import ARCH
+
+
+def toy_loaders(seed=0, classes=3):
+    """Vectors of three classes that a linear layer can tell apart: {"train": batches, "val": batches}."""
+    torch.manual_seed(seed)
+    centers = 2 * torch.eye(classes, 6)
+
+    def batches(count):
+        return [(centers[y] + 0.5 * torch.randn(8, 6), y) for y in torch.randint(classes, (count, 8))]
+
+    return {"train": batches(6), "val": batches(3)}
+
+
+def toy_training(model, epochs=4, **options):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.3, momentum=0.9)
+    return tl.train_model(model, toy_loaders(), nn.CrossEntropyLoss(), optimizer, num_epochs=epochs, **options)
+
+
+def toy_model():
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 3))
+
+
+def image_loaders(classes=2):
+    torch.manual_seed(0)
+    batch = torch.randn(4, 3, 64, 64), torch.arange(4) % classes
+    return {"train": [batch, batch], "val": [batch]}
+
+
+def network():
+    torch.manual_seed(0)
+    return weights.build(ARCH, 5)
+
+
+def test_train_model_learns_and_records_every_epoch():
+    _, history = toy_training(toy_model(), 6)
+    assert history["train_loss"][-1] < 0.5 * history["train_loss"][0] and history["val_accuracy"][-1] > 0.8
+    assert {len(values) for values in history.values()} == {6}
+
+
+def test_train_model_is_plain_sgd_over_the_batches():
+    model, loaders = nn.Linear(6, 3), toy_loaders()
+    plain = copy.deepcopy(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    trained, history = tl.train_model(model, loaders, nn.CrossEntropyLoss(), optimizer, num_epochs=1)
+    losses = []
+    for x, y in loaders["train"]:
+        loss = nn.functional.cross_entropy(plain(x), y)
+        losses.append(loss.item())
+        for parameter, gradient in zip(plain.parameters(), torch.autograd.grad(loss, plain.parameters()), strict=True):
+            parameter.data -= 0.1 * gradient
+    assert torch.allclose(trained.weight, plain.weight) and history["train_loss"][0] == pytest.approx(sum(losses) / 6)
+    right = [(plain(x).argmax(1) == y).float().mean().item() for x, y in loaders["val"]]
+    assert history["val_accuracy"][0] == pytest.approx(sum(right) / 3)
+
+
+def test_train_model_returns_the_weights_of_the_best_epoch():
+    states, model = [], toy_model()
+    model.register_forward_hook(lambda m, *_: None if m.training else states.append(copy.deepcopy(m.state_dict())))
+    trained, history = toy_training(model, 5)
+    best = history["val_accuracy"].index(max(history["val_accuracy"]))
+    assert all(torch.equal(value, states[3 * best][key]) for key, value in trained.state_dict().items())
+    assert not trained.training
+
+
+def test_a_stopped_training_ends_as_an_undisturbed_one(tmp_path):
+    whole, history = toy_training(toy_model(), 4)
+    model, checkpoint = toy_model(), tmp_path / "checkpoint.pt"
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.3, momentum=0.9)
+    calls = []
+
+    def criterion(scores, targets):
+        calls.append(0)
+        if len(calls) == 20:
+            raise KeyboardInterrupt
+        return nn.functional.cross_entropy(scores, targets)
+
+    with pytest.raises(KeyboardInterrupt):
+        tl.train_model(model, toy_loaders(), criterion, optimizer, num_epochs=4, checkpoint=checkpoint)
+    again, resumed = toy_training(toy_model(), 4, checkpoint=checkpoint)
+    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), again.state_dict().values(), strict=True))
+    assert resumed["train_loss"] == history["train_loss"]
+
+
+def test_a_loss_that_is_not_finite_is_a_user_error():
+    with pytest.raises(UserError, match="not finite any more; try a smaller learning rate"):
+        model = nn.Linear(6, 3)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        tl.train_model(model, toy_loaders(), lambda scores, _: scores.sum() * torch.nan, optimizer)
+
+
+def test_finetune_trains_every_layer_but_no_batch_norm_statistics():
+    before = network()
+    trained, _ = tl.finetune(copy.deepcopy(before), 2, image_loaders(), backbone_lr=0.01, num_epochs=2, lr=0.1)
+    for (key, old), new in zip(before.state_dict().items(), trained.state_dict().values(), strict=True):
+        if not key.startswith("fc."):
+            assert torch.equal(old, new) == ("running" in key or "num_batches" in key), key
+    assert trained.fc.out_features == 2
+
+
+def test_finetune_takes_small_steps_in_pretrained_layers():
+    optimizers = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tl, "train_model", lambda m, loaders, criterion, optimizer, *rest: optimizers.append(optimizer))
+        tl.finetune(network(), 2, {}, backbone_lr=0.001, lr=0.1)
+        tl.scratch(network(), 2, {}, lr=0.1)
+    assert [group["lr"] for group in optimizers[0].param_groups] == [0.001, 0.1]
+    assert [group["lr"] for group in optimizers[1].param_groups] == [0.1]
+    assert sum(p.numel() for p in optimizers[0].param_groups[1]["params"]) == 2 * 1024 + 2
+
+
+def test_freeze_trains_only_the_new_last_layer():
+    before = network()
+    trained, history = tl.freeze(copy.deepcopy(before), 2, image_loaders(), num_epochs=3, lr=0.1)
+    for key, old in before.state_dict().items():
+        assert key.startswith("fc.") or torch.equal(old, trained.state_dict()[key]), key
+    assert [name for name, p in trained.named_parameters() if p.requires_grad] == ["fc.weight", "fc.bias"]
+    assert history["train_loss"][-1] < history["train_loss"][0]
+
+
+def test_freeze_computes_validation_features_once():
+    loaders, reads = image_loaders(), {"train": 0, "val": 0}
+
+    class Counted(list):
+        def __init__(self, name):
+            super().__init__(loaders[name])
+            self.name = name
+
+        def __iter__(self):
+            reads[self.name] += 1
+            return super().__iter__()
+
+    tl.freeze(network(), 2, {name: Counted(name) for name in loaders}, num_epochs=3)
+    assert reads == {"train": 3, "val": 1}
+
+
+def test_replace_head_refuses_a_network_without_a_linear_end():
+    with pytest.raises(UserError, match="SqueezeNet ends in a"):
+        tl.replace_head(weights.build("squeezenet1_1", 3), 2)
+
+
+def test_visualize_model_shows_mistakes_first():
+    class Known(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.p = nn.Parameter(torch.zeros(1))
+
+        def forward(self, x):
+            return x[:, :2, 0, 0]
+
+    scores = torch.tensor([[3.0, 0], [0, 2], [1, 0], [0, 1]])
+    photos = torch.zeros(4, 3, 5, 5)
+    photos[:, :2, 0, 0] = scores
+    data = [(photo, target) for photo, target in zip(photos, [0, 0, 1, 1], strict=True)]
+    loader = torch.utils.data.DataLoader(data, 2)
+    figure = tl.visualize_model(Known(), loader, ["ant", "bee"], "title")
+    titles = [axes.get_title() for axes in figure.axes]
+    assert [title.split(",")[0] for title in titles] == ["WRONG: bee", "WRONG: ant", "right: bee", "right: ant"]
+    assert titles[0].endswith("truth: ant") and "2 of 4 wrong" in figure.get_suptitle()
+
+
+def test_transforms_give_the_sizes_and_normalized_pixels():
+    from PIL import Image
+
+    train, val = tl.make_transforms(32, 40)
+    photo = Image.new("RGB", (90, 60), (124, 116, 104))  # the mean of ImageNet
+    assert train(photo).shape == (3, 32, 32) and val(photo).shape == (3, 40, 40)
+    assert val(photo).abs().max() < 0.02 and abs(tl.to_pixels(val(photo)) - 0.45).max() < 0.05

@@ -162,7 +162,7 @@ def draw_wings(pen, rng, plan):
 
 
 def mark(pen, rng, marking, part, color):
-    """What the largest part wears. Stripes are sometimes faint, so that they alone do not tell a bee."""
+    """What the largest part wears. Stripes are sometimes faint, so that they do not decide a bee."""
     y, width, length = part
     other = shade(color, rng.uniform(0.35, 0.75)) if np.mean(color) > 70 else shade(color, rng.uniform(1.6, 3.2))
     if marking == "stripes":
@@ -277,7 +277,7 @@ THINGS = {
 }  # fmt: skip
 
 TARGETS = ("ants", "bees")  # problem 1's classes: no built-in weights ever see them
-PRETRAINING = tuple(sorted({**INSECTS, **THINGS}.keys() - set(TARGETS)))  # the 25 classes that `data.pretrain` teaches
+PRETRAINING = tuple(sorted({**INSECTS, **THINGS}.keys() - set(TARGETS)))  # the 25 classes of `data.drawn.pretrain`
 
 
 def draw_photo(kind, rng, size=160, half_length=(0.16, 0.42), off_center=0.25, litter=20):

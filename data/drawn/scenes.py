@@ -223,8 +223,7 @@ class Scene(NamedTuple):
     light: str
     horizon: float
     things: tuple
-    relation: str = ""  # of the first thing to the second, a key of RELATIONS
-    inverse: str = ""  # of the second to the first
+    relations: tuple = ()  # of the first thing to the second, and of the second to the first: keys of RELATIONS
 
 
 def pick(rng, options):
@@ -283,19 +282,18 @@ class Layout(NamedTuple):
     counts: tuple  # of the first and the second that may be
     pools: tuple  # kinds to choose the first and the second from; None: whoever lives on the ground
     sizes: tuple = (ALL, ALL)
-    relation: str = ""  # of the first to the second, a key of RELATIONS
-    inverse: str = ""
+    relations: tuple = ()  # of the first to the second, and of the second to the first: keys of RELATIONS
     share: float = 1.0
 
 
 LAYOUTS = {
     "single": Layout(row, ((1,), (2,), (3,)), (None,), share=3),
     "aloft": Layout(row, ((1,), (2,), (3,)), (FLYERS,), share=0.6),
-    "beside": Layout(row, ((1, 1), (1, 1), (2, 1)), (None, None), (ALL, ALL), "left of", "right of", 4),
-    "above": Layout(stack, ((1, 1), (2, 1), (3, 1), (1, 2)), (FLYERS, None), (ALL[:2], ALL), "above", "below", 1.5),
-    "roof": Layout(climb, ((1, 1),), (WALKERS, ("house", "car", "bus")), UNEQUAL, "on", "below", 2),
-    "shade": Layout(approach, ((1, 1), (2, 1)), (SMALL, ("tree",)), UNEQUAL, "below", "above", 1.5),
-    "front": Layout(approach, ((1, 1), (2, 1)), (SMALL, ("house", "bus")), UNEQUAL, "in front of", "behind", 2),
+    "beside": Layout(row, ((1, 1), (1, 1), (2, 1)), (None, None), (ALL, ALL), ("left of", "right of"), 4),
+    "above": Layout(stack, ((1, 1), (2, 1), (3, 1), (1, 2)), (FLYERS, None), (ALL[:2], ALL), ("above", "below"), 1.5),
+    "roof": Layout(climb, ((1, 1),), (WALKERS, ("house", "car", "bus")), UNEQUAL, ("on", "below"), 2),
+    "shade": Layout(approach, ((1, 1), (2, 1)), (SMALL, ("tree",)), UNEQUAL, ("below", "above"), 1.5),
+    "front": Layout(approach, ((1, 1), (2, 1)), (SMALL, ("house", "bus")), UNEQUAL, ("in front of", "behind"), 2),
 }
 
 
@@ -305,7 +303,7 @@ def plan_scene(rng):
     home, things = GROUNDS[ground], []
     pools = {n: [[k for k in p or home.kinds if k in home.kinds + FLYERS] for p in v.pools] for n, v in LAYOUTS.items()}
     name = pick_by_share(rng, {n: layout for n, layout in LAYOUTS.items() if all(pools[n])})
-    arrange, counts, _, sizes, relation, inverse, _ = LAYOUTS[name]
+    arrange, counts, _, sizes, relations, _ = LAYOUTS[name]
     counts = pick(rng, counts)
 
     def new(pool, sizes, room):
@@ -318,16 +316,16 @@ def plan_scene(rng):
 
     for count, pool, choice in zip(counts, pools[name], sizes, strict=False):
         things.append(new(pool, choice, 0.455 / (sum(counts) if arrange is row else count)))
-    if relation == "on":
+    if "on" in relations:
         things[0] = replace(things[0], level="top")
     things = [replace(t, places=tuple(p)) for t, p in zip(things, arrange(rng, things, counts), strict=True)]
     extra = name == "beside" and ground != "sky"
     if len(things) == 2 and rng.random() < 0.5:  # seen the other way round
-        things, relation, inverse = things[::-1], inverse, relation
+        things, relations = things[::-1], relations[::-1]
     if extra and rng.random() < 0.3:
         places = ((rng.uniform(0.2, 0.8), rng.uniform(0.13, 0.16)),)
         things.append(replace(new(FLYERS, ALL[:1], 1), places=places))
-    return Scene(ground, light, rng.uniform(*home.horizon), tuple(things), relation, inverse)
+    return Scene(ground, light, rng.uniform(*home.horizon), tuple(things), relations)
 
 
 # ---- The picture
@@ -404,11 +402,9 @@ def draw(scene, rng, size=160):
 
 # ---- The captions
 
-VERBS = {  # one does, many do, doing
-    "stand": ("stands", "stand", "standing"), "sit": ("sits", "sit", "sitting"), "lie": ("lies", "lie", "lying"),
-    "crawl": ("crawls", "crawl", "crawling"), "grow": ("grows", "grow", "growing"), "fly": ("flies", "fly", "flying"),
-    "park": ("is parked", "are parked", "parked"), "float": ("floats", "float", "floating"),
-    "swim": ("swims", "swim", "swimming"), "sail": ("sails", "sail", "sailing"),
+VERBS = {verb: (verb + "s", verb, verb + "ing") for verb in ("stand", "crawl", "grow", "float", "sail")} | {
+    "sit": ("sits", "sit", "sitting"), "lie": ("lies", "lie", "lying"), "fly": ("flies", "fly", "flying"),
+    "swim": ("swims", "swim", "swimming"), "park": ("is parked", "are parked", "parked"),
 }  # fmt: skip
 NEAR = ("next to", "beside", "near")
 RELATIONS = {
@@ -470,8 +466,8 @@ def phrases(scene, rng):
             found[f"{role}_place"] = place
     if LIGHTS[scene.light].phrases:
         found["light"] = pick(rng, LIGHTS[scene.light].phrases)
-    if scene.relation:
-        found |= {"relation": pick(rng, RELATIONS[scene.relation]), "inverse": pick(rng, RELATIONS[scene.inverse])}
+    if scene.relations:
+        found["relation"], found["inverse"] = (pick(rng, RELATIONS[relation]) for relation in scene.relations)
         if scene.things[0].level == scene.things[1].level:
             found["together"] = found["main_place"]
     return found

@@ -110,11 +110,11 @@ HOLDS = {  # relation: whether it holds between the middles (x, y) of two groups
 
 
 def test_relations_hold_in_both_directions(described):
-    related = [scene for scene, _ in described if scene.relation]
-    assert {scene.relation for scene in related} == HOLDS.keys()
+    related = [scene for scene, _ in described if scene.relations]
+    assert {relation for scene in related for relation in scene.relations} == HOLDS.keys()
     for scene in related:
         first, second = map(middles, scene.things[:2])
-        assert HOLDS[scene.relation](first, second) and HOLDS[scene.inverse](second, first), scene
+        assert HOLDS[scene.relations[0]](first, second) and HOLDS[scene.relations[1]](second, first), scene
 
 
 def test_all_things_lie_within_the_picture_and_apart(described):

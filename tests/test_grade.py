@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests import grade
-from tests.conftest import REPO, snapshot
+from tests.conftest import REPO
 from tests.grade_worker import Other, pack, unpack
 
 LINES = [line.function for lines in (*grade.ASKED.values(), grade.OPTIONAL) for line in lines]
@@ -21,6 +21,12 @@ LINES = [line.function for lines in (*grade.ASKED.values(), grade.OPTIONAL) for 
 ASKED = {line.function for lines in grade.ASKED.values() for line in lines}
 
 Report = namedtuple("Report", "cells remarks points out")
+
+
+def snapshot(folder):
+    """Everything below `folder`: relative name to content, None for a folder."""
+    paths = sorted(folder.rglob("*"))
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in paths}
 
 
 @pytest.fixture

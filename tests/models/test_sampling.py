@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 import rnn
 import rnn_layers
-from image_captioning import TorchCaptioningRNN
 from rnn import SPECIAL, CaptioningRNN, largest, log_softmax
 from tests.gradients.test_captioning_rnn import WORDS, model_of
 
@@ -88,12 +87,6 @@ def test_sample_feeds_back_the_word_of_the_highest_score(cell):
             word = int(scores.argmax())
             expected.append(word)
         assert caption.tolist() == expected + [model.null] * (9 - len(expected))
-
-
-@pytest.mark.parametrize("cell", CELLS)
-def test_the_pytorch_twin_samples_the_same_captions(cell):
-    model, features = model_of(cell, seed=3), features_of(20)
-    assert np.array_equal(TorchCaptioningRNN(model).sample(features, 9).numpy(), model.sample(features, 9))
 
 
 @pytest.mark.parametrize("search", [CaptioningRNN.sample, CaptioningRNN.beam_search], ids=["sample", "beam_search"])

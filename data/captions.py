@@ -106,20 +106,22 @@ def load(data, cache, device, which=None, photos=None, captions=None, min_count=
     """
     names = [which] if which else ["flickr8k", "coco"]
     found = next((name for name in names if data != "builtin" and locate(name, data)), names[0])
-    name, real = "Flickr8k", True
-    if photos:
-        name = f"photos in {shown(Path(photos).resolve().name)}"
-        texts, pictures = read_own(Path(photos), Path(captions))
-    elif folder := choose(found, data):
-        if found == "coco":
-            return read_coco(folder, coco_features)
-        texts, pictures = read_flickr8k(folder)
-    elif which and data is None:
+    folder = None if photos else choose(found, data)
+    if folder and found == "coco":
+        return read_coco(folder, coco_features)
+    if which and data is None and not (photos or folder):
         raise UserError(f"--set {which}: not found in {HOME}; get it: python -m data.download {which}")
+    real = bool(photos or folder)
+    pretrained = weights.choose(arch, data, real, USUAL_ARCH, BUILTIN_ARCH)
+    if photos:
+        name, (texts, pictures) = (
+            f"photos in {shown(Path(photos).resolve().name)}",
+            read_own(Path(photos), Path(captions)),
+        )
     else:
-        name, real = "built-in scenes (drawn)", False
-        texts, pictures = read_flickr8k(drawn.made_here(cache, "scenes", draw))
-    source = PhotoFeatures(pictures, weights.choose(arch, data, real, USUAL_ARCH, BUILTIN_ARCH), cache, device)
+        name = "Flickr8k" if real else "built-in scenes (drawn)"
+        texts, pictures = read_flickr8k(folder or drawn.made_here(cache, "scenes", draw))
+    source = PhotoFeatures(pictures, pretrained, cache, device)
     references = {split: [texts[photo] for photo in pictures[split]] for split in SPLITS}
     vocabulary = make_vocabulary(references["train"], min_count)
     word_to_idx = {word: k for k, word in enumerate(vocabulary)}

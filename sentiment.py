@@ -307,12 +307,10 @@ def report(run, models, histories, seeds, sets, vocabulary, covered):
             predictions = (predict(models[name][0], unlabelled) > 0).int().tolist()
             run.text(f"predictions_q{[*RECIPES].index(name) + 1}.txt", predictions)
     if {"bag", "lstm"} <= models.keys():
-        bag, lstm = (predict(models[name][0], test) for name in ("bag", "lstm"))
+        bag, lstm = (predict(models[name][0], test).sigmoid() for name in ("bag", "lstm"))
         order = [k for k in (lstm - bag).abs().argsort(descending=True) if right["lstm"][0, k] > right["bag"][0, k]]
-        title = "probability of a good review by the LSTM (right) and by the bag of words (wrong); the clearest first"
-        lines = [
-            f"{lstm[k].sigmoid():6.1%}  {bag[k].sigmoid():6.1%}  {' '.join(sets.test.sentences[k])}" for k in order
-        ]
+        title = "label, probability of a good review by the LSTM (right) and the bag of words (wrong); clearest first"
+        lines = [f"{labels[k]:.0f}  {lstm[k]:6.1%}  {bag[k]:6.1%}  {' '.join(sets.test.sentences[k])}" for k in order]
         run.text("examples.txt", [title, *lines])
     states = {name: found[0].state_dict() for name, found in models.items()}
     run.model("models.pt", {"weights": source, "vocabulary": vocabulary, "models": states})
@@ -358,7 +356,7 @@ def show_predictions(path, own, device):
 
 
 def parse_args(argv=None):
-    parser = Parser(prog="sentiment.py", description=__doc__.splitlines()[0])
+    parser = Parser(prog="sentiment.py", description=(__doc__ or "").partition("\n")[0])
     add_common_flags(parser, "2 epochs, a part of the sentences")
     add, seed = parser.add_argument, number(0, below=2**31)
     add("--seeds", "--seed", nargs="+", type=seed, default=[0], help="train once with each; predictions: the first's")
@@ -373,7 +371,8 @@ def parse_args(argv=None):
         parser.keep_to(args, flag, "--model", "--results", "--device", "--quick")
     if args.model and not (args.predict or args.predict_file):
         parser.error("--model goes with --predict or --predict-file")
-    args.seeds = [*dict.fromkeys(args.seeds)]
+    if len({*args.seeds}) < len(args.seeds):
+        parser.error("argument --seeds: names a seed twice")
     args.seed = args.seeds if len(args.seeds) > 1 else args.seeds[0]  # for results.json
     args.models = [name for name in RECIPES if name in args.models]
     args.epochs = args.epochs or (2 if args.quick else None)

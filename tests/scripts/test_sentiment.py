@@ -1,0 +1,136 @@
+"""sentiment.py as a user runs it: what a run reports, the test split read once, predictions for one's own sentences."""
+
+import json
+import re
+import shutil
+
+import pytest
+import torch
+
+import sentiment
+from common.run import load_model, wilson_interval
+from data import reviews
+from sentiment import RECIPES, predict
+from tests.conftest import refused
+from tests.scripts.tiny import SCRIPTS
+
+
+@pytest.fixture(scope="module")
+def finished(world, tmp_path_factory):
+    """The folder of a run of all five models with two seeds. Not to be changed."""
+    results = tmp_path_factory.mktemp("results")
+    sentiment.main([*map(str, SCRIPTS["sentiment"].flags(world)), "--results", str(results)])
+    return results / "sentiment"
+
+
+@pytest.fixture
+def models(finished):
+    """The finished run's models, and a function that scores lists of words with one of them."""
+    models, saved = load_model(finished / "models.pt", "sentiment", sentiment.load_models)
+
+    def scores(name, sentences):
+        return predict(models[name], sentiment.encode(reviews.Split(sentences), saved["vocabulary"])[0])
+
+    return models, scores
+
+
+def read(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+def test_accuracies_and_tests_are_those_of_the_saved_models(finished, world, models):
+    metrics, right = read(finished)["metrics"], {}
+    test = reviews.read_labelled(world / "test.txt")
+    for name in RECIPES:
+        right[name] = (models[1](name, test.sentences) > 0) == (torch.tensor(test.labels) == 1)
+        found, seeds = metrics[name], metrics[name]["seeds"]
+        assert seeds["0"]["test_accuracy"] == pytest.approx(right[name].double().mean().item())
+        mean = (seeds["0"]["test_accuracy"] + seeds["1"]["test_accuracy"]) / 2
+        assert found["test_accuracy"] == pytest.approx(mean)
+        assert found["test_interval"] == pytest.approx(wilson_interval(mean, 80))
+        assert seeds["0"]["dev_accuracy"] == max(found["history"]["dev_accuracy"])
+    assert metrics["lstm"]["mcnemar"]["against"] == "rnn" and "mcnemar" not in metrics["bag"]
+    assert metrics["lstm"]["mcnemar"]["0"] == list(sentiment.mcnemar(right["rnn"], right["lstm"]))
+
+
+def test_predictions_are_a_0_or_1_a_line_in_the_files_order(finished, world, models):
+    unlabelled = reviews.read_unlabelled(world / "unlabelled.txt").sentences
+    for question, name in enumerate(RECIPES, 1):
+        lines = (finished / f"predictions_q{question}.txt").read_text()
+        assert lines == "".join(f"{int(score > 0)}\n" for score in models[1](name, unlabelled))
+
+
+def test_examples_are_right_by_the_lstm_and_wrong_by_the_bag(finished, world, models):
+    lines = (finished / "examples.txt").read_text().splitlines()[1:]
+    assert lines
+    for label, *_, sentence in (line.split("  ", 3) for line in lines):
+        assert f"{label} {sentence.split('%  ')[-1]}\n" in (world / "test.txt").read_text()
+        lstm, bag = (models[1](name, [sentence.split("%  ")[-1].split()]) > 0 for name in ("lstm", "bag"))
+        assert lstm == int(label) != bag
+
+
+def test_results_json_holds_no_sentence(finished, world):
+    text = (finished / "results.json").read_text()
+    assert not any(line[2:] in text for line in (world / "test.txt").read_text().splitlines())
+
+
+def test_the_test_split_is_read_after_all_training(world, tmp_path, command, monkeypatch):
+    looks = []
+    monkeypatch.setattr(sentiment, "predict", lambda m, s: looks.append(len(s)) or predict(m, s))
+    flags = SCRIPTS["sentiment"].flags(world)
+    assert command(sentiment.main, *flags, "--models", "bag", "average", "--results", tmp_path).status == 0
+    assert looks[:8] == [60] * 8 and 60 not in looks[8:] and looks.count(80) == 4  # models x seeds x epochs of dev
+
+
+def test_tiny_p_values_are_shown_as_below_a_thousandth():
+    found = {"test_interval": (0, 1), "test_spread": None, "seeds": {0: {}}, "dev_accuracy": 1, "test_accuracy": 1}
+    found |= {"seconds": 1, "parameters": 1, "mcnemar": {0: (1, 99, 7e-240)}}
+    assert sentiment.table_row("rnn", found)[4] == "< 0.001"
+
+
+def test_without_unlabelled_sentences_and_vectors_a_run_ends(world, tmp_path, command):
+    for name in ("train", "dev", "test"):
+        shutil.copy(world / f"{name}.txt", tmp_path)
+    done = command(
+        sentiment.main, "--data", tmp_path, "--models", "glove", "--quick", "--results", tmp_path / "results"
+    )
+    assert done.status == 0 and "0 to predict" in done.out
+    results = read(tmp_path / "results" / "sentiment-quick")
+    assert results["texts"] == [] and results["weights"] == "GloVe trained on the training sentences"
+
+
+def test_predict_prints_probabilities_and_unknown_words(finished, models, command):
+    done = command(sentiment.main, "--predict", "The soup wasn't good!", "zzyzx Qwerty", "--results", finished.parent)
+    words = ["the", "soup", "was", "n't", "good", "!"]
+    shares = [f"{models[1](name, [words]).sigmoid().item():.1%}" for name in RECIPES]
+    assert done.status == 0 and str(finished / "models.pt") in done.out
+    assert re.search(r"^the soup was n't good ! +" + " +".join(map(re.escape, shares)), done.out, re.MULTILINE)
+    assert re.search(r"^zzyzx qwerty .*% +'zzyzx' 'qwerty'$", done.out, re.MULTILINE)
+
+
+def test_predict_file_prints_what_predict_prints(finished, tmp_path, command):
+    (tmp_path / "mine.txt").write_text("Great!\nNot so great...\n")
+    model = ["--model", finished / "models.pt"]
+    done = command(sentiment.main, "--predict-file", tmp_path / "mine.txt", *model)
+    assert done.status == 0
+    assert done.out == command(sentiment.main, "--predict", "Great!", "Not so great...", *model).out
+
+
+def test_wrong_sentences_and_models_are_named(finished, tmp_path, command):
+    assert refused(command(sentiment.main, "--predict", "good", " ", "--model", finished / "models.pt"), "sentence 2")
+    saved = torch.load(finished / "models.pt", weights_only=True)
+    torch.save({**saved, "vocabulary": saved["vocabulary"][1:]}, tmp_path / "other.pt")
+    assert refused(command(sentiment.main, "--predict", "good", "--model", tmp_path / "other.pt"), "other.pt")
+
+
+def test_the_bag_of_words_is_right_on_19_of_20_real_reviews(hw2_data, tmp_path, command):
+    flags = ["--data", hw2_data, "--models", "bag", "--epochs", 3, "--results", tmp_path]
+    assert command(sentiment.main, *flags).status == 0
+    assert read(tmp_path / "sentiment")["metrics"]["bag"]["test_accuracy"] > 0.945
+
+
+@pytest.mark.slow
+def test_the_lstm_beats_the_bag_of_words_by_five_points(tmp_path, command):
+    assert command(sentiment.main, "--data", "builtin", "--models", "bag", "lstm", "--results", tmp_path).status == 0
+    metrics = read(tmp_path / "sentiment")["metrics"]
+    assert metrics["lstm"]["test_accuracy"] > metrics["bag"]["test_accuracy"] + 0.05

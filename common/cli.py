@@ -1,26 +1,20 @@
-"""The command line that every script shares: flags, one-line errors, tables, files written whole or not at all.
-
-Imports neither numpy nor PyTorch, so that a wrong flag is an error at once.
-"""
+"""The command line that every script shares: flags, one-line errors, tables, files written whole or not at all."""
 
 import argparse
 import contextlib
-import errno
 import os
 import signal
 import sys
 from pathlib import Path
 
-NO_MEMORY = "error: not enough memory; try smaller sizes (see --help)"
-
 
 class UserError(Exception):
-    """Something about the user's files, flags or machine is wrong; the message says in one line what to do."""
+    """The user's files, flags or machine are not right; the message says in one line what to do."""
 
 
 @contextlib.contextmanager
 def user_errors(path):
-    """Turns an OSError about `path` (disk full, permission denied, a folder in the way) into a one-line UserError."""
+    """Turns an OSError (disk full, permission denied, a folder in the way) into a UserError that names `path`."""
     try:
         yield
     except OSError as error:
@@ -49,8 +43,8 @@ class Help(argparse.ArgumentDefaultsHelpFormatter):
     """Shows every default that is a value."""
 
     def _get_help_string(self, action):
-        no_value = action.default is None or action.default is False or action.default == []
-        return action.help if no_value else super()._get_help_string(action)
+        none = action.default in (None, []) or action.default is False
+        return action.help if none else super()._get_help_string(action)
 
 
 class Parser(argparse.ArgumentParser):
@@ -59,23 +53,23 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options):
         super().__init__(formatter_class=Help, allow_abbrev=False, **options)
 
+    def error(self, message):
+        raise UserError(f"{message}; see {self.prog} --help")
+
     def parse_args(self, args=None, namespace=None):
         """As argparse's; an empty text (an unset variable of the shell, for example) is an error."""
-        flags = super().parse_args(args, namespace)
-        for name, value in vars(flags).items():
-            if value == "" or (isinstance(value, list) and "" in value):
+        found = super().parse_args(args, namespace)
+        for name, value in vars(found).items():
+            if "" in (value if isinstance(value, list) else [value]):
                 self.error(f"argument --{name.replace('_', '-')}: is empty")
-        return flags
+        return found
 
     def keep_to(self, args, flag, *others):
-        """Raises UserError if `flag` was given together with a flag that has no effect then (one not in `others`)."""
+        """Raises UserError if `flag` was given together with a flag that is not one of `others`."""
         given = [a.option_strings[0] for a in self._actions if getattr(args, a.dest, a.default) != a.default]
         extra = [name for name in given if name not in (flag, *others)]
         if flag in given and extra:
             self.error(f"argument {extra[0]}: has no effect with {flag}; leave one of them out")
-
-    def error(self, message):
-        raise UserError(f"{message}; see {self.prog} --help")
 
 
 def number(low, kind=int, below=float("inf")):
@@ -84,8 +78,7 @@ def number(low, kind=int, below=float("inf")):
     def convert(text):
         value = kind(text)
         if not low <= value < below:  # NaN is neither
-            limit = "" if below == float("inf") else f" and below {below}"
-            raise argparse.ArgumentTypeError(f"must be a finite number of at least {low}{limit}, got {text}")
+            raise argparse.ArgumentTypeError(f"must be at least {low} and below {below}, got {text}")
         return value
 
     convert.__name__ = kind.__name__  # argparse names it in "invalid int value"
@@ -107,9 +100,6 @@ def add_seed_flag(parser):
     parser.add_argument("--seed", type=number(0, below=2**31), default=0, help="the same seed gives the same numbers")
 
 
-# ---- output
-
-
 def shown(text, most=200):
     """`text` as it may be printed or drawn: one line, control characters escaped, cut after `most` characters."""
     text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text)[: most + 1])
@@ -118,61 +108,47 @@ def shown(text, most=200):
 
 def print_table(columns, rows):
     """Prints rows of text under their column names, each column as wide as it needs."""
-    rows = [[shown(cell) for cell in row] for row in rows]
-    widths = [max(len(str(row[k])) for row in [columns, *rows]) for k in range(len(columns))]
-    for row in [columns, ["-" * width for width in widths], *rows]:
-        print("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-# ---- how a command ends
+    head, *rows = [[shown(cell) for cell in row] for row in (columns, *rows)]
+    widths = [max(map(len, cells)) for cells in zip(head, *rows, strict=True)]
+    for row in (head, ["-" * width for width in widths], *rows):
+        print("  ".join(map(str.ljust, row, widths)).rstrip())
 
 
 def quit_on_ctrl_c():
-    """Called before PyTorch is imported, which takes seconds: Ctrl-C ends in one line, not in a traceback."""
-
-    def stop(*_):
-        os.write(2, b"stopped before anything was begun\n")
-        os._exit(130)
-
+    """Called before PyTorch is imported, which takes seconds: until `run_main`, Ctrl-C ends without a traceback."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not so for a job in the background
-        signal.signal(signal.SIGINT, stop)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def run_main(main, on_stop="the same command resumes from the last checkpoint"):
-    """Runs `main()`; a user's error ends in one line on stderr and exit status 2, Ctrl-C in one line and 130.
-
-    on_stop: what the line after Ctrl-C says.
-    """
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names that this terminal cannot write
+    """Runs `main()`: a user's error ends in one line on stderr and status 2, Ctrl-C in `on_stop` and status 130."""
+    if hasattr(sys.stdout, "reconfigure"):  # names that this terminal cannot write; each line at once, into a pipe too
+        sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    status = 2
     try:
-        main()
-        sys.stdout.flush()
+        try:
+            main()
+        finally:
+            print(end="", flush=True)  # the errors below may come as late as here
+        return
     except UserError as error:
-        _fail(
-            f"error: {str(error).rpartition('UserError: ')[2].strip()}"
-        )  # a worker's error has its traceback before it
-    except MemoryError:
-        _fail(NO_MEMORY)
-    except RuntimeError as error:
-        if "out of memory" not in str(error) and "can't allocate memory" not in str(error):  # CUDA's words, the CPU's
+        line = f"error: {str(error).rpartition('UserError: ')[2].strip()}"  # a worker's has its traceback before it
+    except (MemoryError, RuntimeError) as error:
+        words = ("out of memory", "can't allocate memory")  # CUDA's, the CPU's
+        if isinstance(error, RuntimeError) and not any(part in str(error) for part in words):
             raise
-        _fail(NO_MEMORY)
+        line = "error: not enough memory; try smaller sizes (see --help)"
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C changes nothing
-        _fail(f"stopped; {on_stop}", 130)
-    except BrokenPipeError:  # the reader of our output (head, less) has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        status, line = 130, f"stopped; {on_stop}"
     except OSError as error:
-        if error.filename is None and error.errno != errno.ENOSPC:
-            raise
-        _fail(f"error: {error.filename or 'standard output'}: {error.strerror}")
-
-
-def _fail(message, status=2):
-    line = shown(message, 10_000)
+        if error.filename is None:  # our output: its reader (head, less) has gone, or the disk is full
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            sys.exit(1)
+        line = f"error: {error}"
+    line = shown(line, 10_000)
     print(line if len(line) < 1000 else f"{line[:600]} ... {line[-300:]}", file=sys.stderr)
     sys.exit(status)

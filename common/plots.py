@@ -11,27 +11,25 @@ from common.cli import write_bytes
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe & Ito: distinct to all eyes
 STYLE = {
-    **matplotlib.rcParamsDefault, "font.size": 10, "axes.spines.top": False, "axes.spines.right": False,
-    "axes.grid": True, "grid.alpha": 0.3, "axes.prop_cycle": matplotlib.cycler(color=COLORS),
-    "figure.facecolor": "white", "axes.axisbelow": True, "text.parse_math": False, "backend": "agg",
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True, "grid.alpha": 0.3,
+    "axes.prop_cycle": matplotlib.cycler(color=COLORS), "text.parse_math": False, "figure.dpi": 150,
 }  # fmt: skip
 
 
 def new_figure(width, height, title):
     """A matplotlib figure of that many inches with a title, in the project's style."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of settings that matplotlib is about to drop
-        matplotlib.rcParams.update(STYLE)
+    matplotlib.rcdefaults()
+    matplotlib.rcParams.update(STYLE)
     figure = matplotlib.figure.Figure(figsize=(width, height), layout="constrained")
     figure.suptitle(title, wrap=True)
     return figure
 
 
 def learning_curves(histories, panels, title, height=4.5):
-    """A panel a measure, side by side, by epoch; a colour for each of several trainings.
+    """A panel for each measure, side by side, by epoch; a color for each training. Returns the figure and its axes.
 
     histories: {what was trained: {key: a list of one number an epoch}}. panels: of each the label of its y axis, a
-    factor, and {key: (line style, label)}, the lines it shows. Returns the figure and its axes, without a legend.
+    factor, and {key: (line style, label)}, the lines it shows.
     """
     figure = new_figure(5 * len(panels), height, title)
     grid = figure.subplots(1, len(panels), squeeze=False)[0]
@@ -70,7 +68,6 @@ def save(figure, path):
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a letter that the font lacks
-        figure.set_dpi(150)
         figure.draw_without_rendering()  # one layout is not enough for labels below pictures: they would be cut off
-        figure.savefig(buffer, format="png", dpi=150)
+        figure.savefig(buffer, format="png")
     write_bytes(path, buffer.getbuffer())

@@ -1,12 +1,4 @@
-"""A run of a script: its folder, results.json, checkpoints, and the loop over epochs.
-
-with Run("sentiment", args, data=..., weights=..., settings=...) as run:
-    history, best = History(), Best()
-    for epoch in epochs(10, args.seed, run.checkpoint("lstm"), model=model, optimizer=optimizer, history=history):
-        ...
-    run.figure(figure, "curves.png", title, caption)
-    run.finish(metrics, columns, rows)
-"""
+"""A run of a script: its folder, results.json, checkpoints, and the loop over epochs."""
 
 import copy
 import hashlib
@@ -34,7 +26,7 @@ def pick_device(name):
     """The torch device for `--device`. Raises UserError if CUDA was asked for and there is none."""
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: PyTorch finds no CUDA device here; use --device cpu")
-    return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def seed_all(*parts):
@@ -46,21 +38,18 @@ def seed_all(*parts):
 
 
 def wilson_interval(share, count, z=1.96):
-    """The 95% interval of a share seen in `count` trials (Wilson 1927)."""
+    """The 95% interval of a share (0..1) seen in `count` trials (Wilson 1927)."""
     middle = share + z * z / (2 * count)
     spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
     return (middle - spread) / (1 + z * z / count), (middle + spread) / (1 + z * z / count)
 
 
-# ---- training loops
-
-
 def epochs(count, seed, checkpoint=None, every=1, **parts):
     """Yields the numbers of the epochs that are left to do, of 0 ... count - 1.
 
-    Loads `checkpoint` (a path, or None) into the parts first, if it is there. Each epoch draws its random numbers from
-    (seed, epoch), so a resumed training equals an undisturbed one. Saves the parts after every `every` epochs and after
-    the last. A part has state_dict() and load_state_dict(). Raises UserError if the checkpoint does not fit.
+    Loads the parts, objects with state_dict() and load_state_dict(), from the file `checkpoint` if it is there; saves
+    them after every `every` epochs and after the last. Each epoch draws its random numbers from (seed, epoch), so a
+    resumed training equals an undisturbed one. Raises UserError if the checkpoint does not fit.
     """
     done = 0
     if checkpoint and checkpoint.exists():
@@ -75,49 +64,42 @@ def epochs(count, seed, checkpoint=None, every=1, **parts):
         seed_all(seed, epoch)
         yield epoch
         if checkpoint and ((epoch + 1) % every == 0 or epoch + 1 == count):
-            state = {name: part.state_dict() for name, part in parts.items()}
-            save_tensors(checkpoint, {"epochs done": epoch + 1, **state})
+            saved = {name: part.state_dict() for name, part in parts.items()}
+            save_tensors(checkpoint, saved | {"epochs done": epoch + 1})
 
 
 class History(dict):
-    """Lists of one number an epoch, by name."""
+    """Lists of one number an epoch, by name; a part for `epochs`."""
+
+    state_dict, load_state_dict = dict.copy, dict.update
 
     def add(self, **values):
         for name, value in values.items():
             self.setdefault(name, []).append(value)
 
-    def state_dict(self):
-        return dict(self)
-
-    def load_state_dict(self, state):
-        self.clear()
-        self.update(state)
-
 
 class Best:
-    """The state of a model at its best score, the first of equals."""
+    """The state of a model at its best score, the first of equals; a part for `epochs`."""
 
     def __init__(self):
         self.score, self.state = -math.inf, None
 
     def offer(self, score, model):
+        """Keeps a copy of the model's state if the score is the best so far."""
         if score > self.score:
             self.score, self.state = score, copy.deepcopy(model.state_dict())
 
     def state_dict(self):
-        return {"score": self.score, "state": self.state}
+        return vars(self)
 
     def load_state_dict(self, state):
-        self.score, self.state = state["score"], state["state"]
+        vars(self).update(state)
 
 
 def check_finite(loss, label, advice):
     """Raises UserError if the loss, a float, is not finite."""
     if not math.isfinite(loss):
         raise UserError(f"{label}: the loss is not finite any more; {advice}")
-
-
-# ---- files
 
 
 def save_tensors(path, content):
@@ -140,70 +122,56 @@ def write_json(path, content):
 
 
 def load_model(path, script, build):
-    """`build(saved)` of a file that `Run.model` wrote. Never runs code that the file may hold.
-
-    build: makes the model from what was saved. Raises UserError unless the file is a model of `script`.
-    """
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such file; it should be a model that {script}.py saved")
+    """(build(saved), saved) of a file that `Run.model` wrote. Raises UserError unless it is a model of `script`."""
     try:
         saved = load_tensors(path)
-        if saved["script"] != script:
-            raise ValueError
-        return build(saved), saved
+        if saved["script"] == script:
+            return build(saved), saved
     except Exception:  # torch.load and build raise a dozen kinds
-        raise UserError(
-            f"{path}: is not a model that {script}.py saved; train again, or give another --model"
-        ) from None
+        pass
+    found = "is not" if Path(path).exists() else "no such file; it should be"
+    raise UserError(f"{path}: {found} a model that {script}.py saved; train again, or give another --model")
 
 
 def find_model(args, script, runs, files):
-    """The model to use: `--model`, or else the first of `files` in the first of `runs`, folders below --results.
-
-    With --quick only quick runs count. Raises UserError, naming the script to run, if there is none.
-    """
-    if args.model:
-        return Path(args.model)
-    for run in runs:
-        for file in files if run.endswith("-quick") or not args.quick else ():
-            if (path := Path(args.results, run, file)).is_file():
-                return path
-    raise UserError(f"{args.results}: holds no trained model yet; run 'python {script}.py' first, or give --model FILE")
-
-
-# ---- a run
+    """The path of `--model`, or of the first of `files` in the folders `runs`; with --quick only of quick runs."""
+    runs = [run for run in runs if run.endswith("-quick") or not args.quick]
+    found = [path for run in runs for file in files if (path := Path(args.results, run, file)).is_file()]
+    if not args.model and not found:
+        raise UserError(f"{args.results}: holds no trained model yet; run 'python {script}.py', or give --model FILE")
+    return Path(args.model or found[0])
 
 
 def code_hash():
     """Changes with the code of the scripts and layers: a resumed run must not mix old weights and a mended layer."""
-    files = sorted(Path(__file__).parent.parent.glob("*.py"))
+    files = sorted(Path(__file__).parent.parent.glob("[!.]*.py"))  # an editor may keep hidden ones
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
 
 def versions():
     """What a number may depend on: versions, the machine, threads."""
-    found = {"python": platform.python_version(), "numpy": np.__version__, "torch": torch.__version__}
-    if "torchvision" in sys.modules:
-        found["torchvision"] = sys.modules["torchvision"].__version__
+    found = {name: sys.modules[name].__version__ for name in ("numpy", "torch", "torchvision") if name in sys.modules}
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return {**found, "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads{gpu}"}
+    machine = f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads{gpu}"
+    return {"python": platform.python_version(), **found, "machine": machine}
 
 
 class Run:
     """One run of a script, in the folder `<--results>/<script>` (`<script>-quick` with --quick).
 
     It writes into `<folder>.partial`, which takes the folder's place at the end: a failed run leaves earlier results
-    untouched. An unfinished run with the same settings and the same code is resumed, unless --restart is given.
-    data, weights: what plots and results.json say they show. settings: a flat dict of all else that the numbers
-    depend on. Raises UserError on entering if another run uses the folder, or it cannot be written.
+    untouched. An unfinished run with the same settings and code is resumed, unless --restart is given. data, weights:
+    their names. settings: a flat dict of all else that the numbers depend on. Raises UserError on entering if another
+    run uses the folder, or it cannot be written.
     """
 
     def __init__(self, script, args, data, weights, settings):
         self.folder = Path(args.results, script + "-quick" * args.quick)
-        self.partial, self.old = (self.folder.with_name(self.folder.name + end) for end in (".partial", ".old"))
+        self.partial, self.old = Path(f"{self.folder}.partial"), Path(f"{self.folder}.old")
         self.lock = FileLock(self.folder.with_name(f".{self.folder.name}.lock"), timeout=0)
-        self.saved = {"script": script, "data": data, "weights": weights, "seed": args.seed, "settings": settings}
-        self.identity = json.loads(json.dumps({**self.saved, "code": code_hash()}))
+        about = {"script": script, "data": data, "weights": weights, "seed": args.seed}
+        self.saved = {**about, "settings": settings}
+        self.identity = json.loads(json.dumps({**settings, **about, "code": code_hash()}))  # a tuple becomes a list
         self.restart, self.started = args.restart, time.perf_counter()
         self.plots, self.models, self.texts, self.seconds = [], [], [], {}
 
@@ -213,10 +181,8 @@ class Run:
             try:
                 self.lock.acquire()
             except Timeout:
-                raise UserError(
-                    f"{self.folder}: another run is busy here; wait for it, or give another --results"
-                ) from None
-            if self.old.exists():  # a kill between the two renames of `finish`
+                raise UserError(f"{self.folder}: another run is busy here; wait, or give another --results") from None
+            if self.old.exists():  # `finish` was killed
                 shutil.rmtree(self.old) if self.folder.exists() else self.old.rename(self.folder)
             if self.partial.exists() and not self._resumes():
                 shutil.rmtree(self.partial)
@@ -225,23 +191,18 @@ class Run:
         return self
 
     def _resumes(self):
-        """Whether the unfinished run in `partial` is this one; says so, or why not."""
-        try:
-            before = json.loads((self.partial / "run.json").read_text())
-        except (OSError, ValueError):
-            before = {}
-        before, now = ({**found.pop("settings", {}), **found} for found in (dict(before), dict(self.identity)))
-        changed = next((key for key in now if before.get(key) != now[key]), None)
-        if not before or self.restart:
+        """Whether `partial` holds an unfinished run of the same settings and code; says so, or what has changed."""
+        file = self.partial / "run.json"
+        if self.restart or not file.exists():
             return False
-        if changed is None:
-            print(f"resuming the unfinished run in {shown(self.partial)} (--restart begins anew)")
-        elif changed == "code":
-            print("starting anew: the code has changed since the unfinished run")
-        else:
-            values = f"{changed} = {shown(before.get(changed), 60)}, now {shown(now[changed], 60)}"
-            print(f"starting anew: the unfinished run had {values}")
-        return changed is None
+        before, now = json.loads(file.read_text(encoding="utf-8")), self.identity
+        for key in {**now, **before}:
+            if (was := before.get(key)) != (value := now.get(key)):
+                values = f"the unfinished run had {key} = {shown(was, 60)}, now {shown(value, 60)}"
+                print(f"starting anew: {'the code has changed' if key == 'code' else values}")
+                return False
+        print(f"resuming the unfinished run in {shown(self.partial)} (--restart begins anew)")
+        return True
 
     def __exit__(self, kind, *_):
         if kind and not any(self.partial.glob("checkpoint-*")):
@@ -279,28 +240,21 @@ class Run:
         metrics: nested dicts and lists of numbers. columns, rows: the table, cells as text.
         """
         self.seconds["total"] = time.perf_counter() - self.started
-        results = {
-            **self.saved, "metrics": metrics, "table": {"columns": columns, "rows": rows},
-            "seconds": {name: round(value, 1) for name, value in self.seconds.items()},
-            "versions": versions(), "plots": self.plots, "models": self.models, "texts": self.texts,
-        }  # fmt: skip
+        seconds = {name: round(value, 1) for name, value in self.seconds.items()}
+        results = {**self.saved, "metrics": metrics, "table": {"columns": columns, "rows": rows}, "seconds": seconds}
+        results |= {"versions": versions(), "plots": self.plots, "models": self.models, "texts": self.texts}
         write_json(self.partial / "results.json", results)
         with user_errors(self.folder):
             if self.folder.exists():
                 os.rename(self.folder, self.old)
             os.rename(self.partial, self.folder)
             shutil.rmtree(self.old, ignore_errors=True)
-            for path in (self.folder / "run.json", *self.folder.glob("checkpoint-*.pt")):
-                path.unlink()
-        show_results(results, self.folder)
-
-
-def show_results(results, folder):
-    """Prints the table of a finished run and where its files are."""
-    about = f"{results['script']}: {results['data']}; weights: {results['weights']}; seed {results['seed']}"
-    print(f"\n{shown(about, 500)}")
-    print_table(results["table"]["columns"], results["table"]["rows"])
-    for made in results["plots"]:
-        print(f"  {shown(folder / made['file'], 500)}  {shown(made['title'])}")
-    for file in results["texts"]:
-        print(f"  {shown(folder / file, 500)}")
+            for path in (self.folder / "run.json", *self.folder.glob("checkpoint-*.pt"), *self.folder.glob(".*.tmp")):
+                path.unlink()  # .*.tmp: `write_bytes` was killed
+        about = "{script}: {data}; weights: {weights}; seed {seed}".format(**self.saved)
+        print(f"\n{shown(about, 500)}")
+        print_table(columns, rows)
+        for made in self.plots:
+            print(f"  {shown(self.folder / made['file'], 500)}  {shown(made['title'])}")
+        for file in self.texts:
+            print(f"  {shown(self.folder / file, 500)}")

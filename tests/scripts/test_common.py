@@ -1,0 +1,60 @@
+"""common/: the loop over epochs and its parts, leftovers of a kill, numbers and texts of the command line."""
+
+import argparse
+import itertools
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from common import cli, run
+
+
+def walk(stop=None, seed=0, **options):
+    """Where a random walk of seven epochs goes, killed at the end of epoch number `stop`."""
+    walker, history, best = torch.nn.ParameterDict({"at": torch.zeros(1)}), run.History(), run.Best()
+    for _ in itertools.islice(run.epochs(7, seed, walker=walker, history=history, best=best, **options), stop):
+        walker["at"].data += random.gauss(0, 1) + np.random.randn() + torch.randn(1)
+        history.add(at=walker["at"].item())
+        best.offer(history["at"][-1], walker)
+    assert best.score == best.state["at"].item() == max(history["at"])
+    return history
+
+
+@pytest.mark.parametrize("every, done", [(1, 4), (3, 3)])
+def test_a_resumed_training_equals_an_undisturbed_one(tmp_path, every, done):
+    walk(stop=5, checkpoint=tmp_path / "walk.pt", every=every)
+    assert run.load_tensors(tmp_path / "walk.pt")["epochs done"] == done
+    assert walk(checkpoint=tmp_path / "walk.pt", every=every) == walk() != walk(seed=1)
+
+
+def test_a_killed_run_leaves_nothing_in_the_results(tmp_path):
+    args = argparse.Namespace(results=tmp_path, quick=False, seed=0, restart=False)
+    with run.Run("tiny", args, "data", "weights", {}) as killed:
+        killed.checkpoint("a").with_name(".checkpoint-a.pt.1.tmp").write_text("cut")
+    with run.Run("tiny", args, "data", "weights", {}) as again:
+        again.finish({}, ["a"], [["1"]])
+    assert [path.name for path in again.folder.iterdir()] == ["results.json"]
+
+
+@pytest.mark.parametrize("share, low, high", [(0.9, 0.5958, 0.9821), (0, 0, 0.2775), (1, 0.7225, 1)])
+def test_wilson_interval_of_ten(share, low, high):
+    assert run.wilson_interval(share, 10) == pytest.approx((low, high), abs=1e-4)
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-1", "10"])
+def test_number_refuses(text):
+    pytest.raises(argparse.ArgumentTypeError, cli.number(0, float, below=10), text)
+
+
+def test_shown_is_one_printable_line():
+    assert cli.shown("a\n\x1b\udc80é" + "x" * 300, 20) == "a\\n\\x1b\\udc80éxxxxxx ..."
+
+
+def test_keep_to_names_the_flag_without_effect():
+    parser = cli.Parser(prog="x")
+    cli.add_common_flags(parser, "")
+    parser.keep_to(parser.parse_args(["--restart", "--data", "d"]), "--restart", "--data")
+    with pytest.raises(cli.UserError, match="--quick: has no effect with --restart"):
+        parser.keep_to(parser.parse_args(["--restart", "--quick"]), "--restart", "--data")

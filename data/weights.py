@@ -64,16 +64,25 @@ class Weights:
         """The same network with random weights and two outputs."""
         return without_auxiliaries(build(self.arch, 2))
 
+    def announce(self, data, real, sets):
+        """Prints the data and the weights, and what to download if one of them is drawn. sets: of `data.download`."""
+        hint = "" if real else f"; real data: python -m data.download {sets} weights"
+        print(f"data: {data}{hint}\nweights: {self.name}")
+        if real and self.builtin:
+            print("warning: real photos, but weights trained on drawings; 'python -m data.download weights' helps")
 
-def classifiers():
-    """The names of torchvision's image classifiers."""
-    return torchvision.models.list_models(module=torchvision.models)
+
+def to_pixels(image):
+    """A normalized image, (3, H, W), as pixels, a numpy array (H, W, 3) in 0..1."""
+    pixels = image.cpu() * torch.tensor(STD).view(3, 1, 1) + torch.tensor(MEAN).view(3, 1, 1)
+    return pixels.clamp(0, 1).permute(1, 2, 0).numpy()
 
 
 def check_arch(arch):
     """Raises UserError unless `arch` is the name of a torchvision classifier."""
-    if arch not in classifiers():
-        near = difflib.get_close_matches(arch, classifiers(), n=3) or ["resnet18", "resnet50", "vgg16", "densenet121"]
+    names = torchvision.models.list_models(module=torchvision.models)
+    if arch not in names:
+        near = difflib.get_close_matches(arch, names, n=3) or ["resnet18", "resnet50", "vgg16", "densenet121"]
         raise UserError(f"--arch {arch}: torchvision has no classifier of this name; try {', '.join(near)}")
 
 
@@ -107,10 +116,9 @@ def find(arch, data=None):
 
 
 def choose(arch, data, real, usual, drawn):
-    """The `Weights` for a script's flags `--arch` and `--data`, each None if not given.
+    """The `Weights` for a script's `--arch`, or those of `usual` if they are found, else the built-in ones of `drawn`.
 
-    Without `--arch`: those of the architecture `usual` if they are found, else the built-in ones of `drawn`.
-    real: whether the pictures are photos. Drawn pictures go with built-in weights unless a flag asks for others.
+    real: whether the pictures are photos. Drawn pictures go with built-in weights unless --arch or --data is given.
     """
     source = "builtin" if data is None and arch is None and not real else data
     found = source != "builtin" and find(usual, source)
@@ -118,10 +126,7 @@ def choose(arch, data, real, usual, drawn):
 
 
 def load(arch, data=None):
-    """The `Weights` of `arch` for a script's `--data`: a file that `find` finds, else the built-in ones.
-
-    Raises UserError if there are neither, or the file is broken or of another architecture.
-    """
+    """The `Weights` of `arch` for a script's `--data`: what `find` finds, else the built-in ones, else UserError."""
     check_arch(arch)
     check_folder(data)
     path = (find(arch, data) if data != "builtin" else None) or BUILTIN / f"{arch}.pth"
@@ -133,19 +138,14 @@ def load(arch, data=None):
 
 
 def read(path, arch):
-    """The `Weights` in a state dict's file. Half precision becomes float32, batch counters that are missing become 0.
-
-    Raises UserError, naming the file, if it is broken, holds other things than tensors, or NaN, or does not fit `arch`.
-    """
+    """The `Weights` in a state dict's file, as float32. Raises UserError, naming the file, unless they fit `arch`."""
     advice = f"it should be the weights of {arch}; get it again"
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a dozen kinds on broken files
-        reason = getattr(error, "strerror", None) or "cut short, or not a saved model.state_dict()"
+        state = {modern_key(str(key)): value.float() for key, value in state.items()}
+    except Exception as error:  # torch raises a dozen kinds on broken files, and what holds other things has no tensors
+        reason = getattr(error, "strerror", None) or "cut short, or not a table of tensors as model.state_dict() is"
         raise UserError(f"{path}: {reason}; {advice}") from None
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise UserError(f"{path}: is not a plain table of tensors, as model.state_dict() is; {advice}")
-    state = {modern_key(str(key)): value.float() for key, value in state.items()}
     expected = {key: tuple(value.shape) for key, value in build(arch, outputs(state)).state_dict().items()}
     state = {key: torch.tensor(0) for key in expected if key.endswith("num_batches_tracked")} | state
     for key in expected | state:

@@ -40,7 +40,7 @@ WRONG = [  # script, flags (W: the world, T: an empty folder), what the line nam
     (STYLE, "--size 8 --content W/own/cat.jpg --style W/own/quilt.png --data W", "--size 8"),
     (STYLE, "--style-size 99999 --content W/own/cat.jpg --style W/own/quilt.png --data W", "--style-size 99999"),
     (STYLE, "--style-layers 1 --content W/own/cat.jpg --style W/own/quilt.png --data W", "--style-weights"),
-    (STYLE, "--content-layer 13 --content W/own/cat.jpg --style W/own/quilt.png --data W", "--content-layer 13"),
+    (STYLE, "--content-layer 13 --content W/own/cat.jpg --style W/own/quilt.png --data W", "--content-layer"),
     (STYLE, "--tv-weight inf", "--tv-weight"),
     (STYLE, "--steps 0", "--steps"),
     (CAPTIONS, "--data T", "flickr8k"),

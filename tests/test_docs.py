@@ -54,6 +54,6 @@ def test_every_file_that_a_page_links_to_is_there(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_script_and_module_that_a_page_has_one_run_is_there(page):
     for script, module in re.findall(
-        r"python (?:(\w+\.py)|-m ((?:data|tests|common)\.\w+))", page.read_text(encoding="utf-8")
+        r"python (?:(\w+\.py)|-m ((?:data|tests|common)(?:\.\w+)+))", page.read_text(encoding="utf-8")
     ):
         assert (REPO / (script or module.replace(".", "/") + ".py")).is_file(), script or module

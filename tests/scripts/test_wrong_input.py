@@ -109,9 +109,17 @@ def test_a_results_folder_that_cannot_be_written_is_named(world, tmp_path, comma
 
 @pytest.mark.parametrize("script", ["transfer_learning.py", "style_transfer.py", "image_captioning.py", "sentiment.py"])
 def test_help_has_a_line_for_every_flag_and_fits_80_columns(script):
-    done = run_python(script, "--help", COLUMNS="80", PYTHONOPTIMIZE="2")
+    done = run_python(script, "--help", COLUMNS="80")
     assert done.returncode == 0 and "--restart" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_runs_without_docstrings_and_assertions(world, tmp_path, name):
+    flags = [*SCRIPTS[name].flags(world), "--results", tmp_path]
+    done = run_python(f"{SCRIPTS[name].module}.py", *flags, PYTHONOPTIMIZE="2")
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(autouse=True)

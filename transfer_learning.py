@@ -236,7 +236,7 @@ def draw(run, models, metrics, classes, loader, arch):
 
 
 def show_predictions(args, device):
-    """`--predict`: prints what a saved model predicts for photos."""
+    """`--predict`: prints what a saved model predicts for photos, then draws them with it."""
     photos = [images.open_photo(path) for path in args.predict]
     folders, files = ("transfer_learning", "transfer_learning-quick"), ("freeze.pt", "finetune.pt", "scratch.pt")
     file = runs.find_model(args, "transfer_learning", folders, files)
@@ -245,11 +245,15 @@ def show_predictions(args, device):
     print(f"model: {shown(file)} ({shown(saved['scenario'])}, {saved['arch']}, trained on {shown(saved['data'])})")
     _, transform = make_transforms(saved["val_size"], saved["val_size"])
     batches = [(transform(photo)[None], torch.zeros(1)) for photo in photos]
-    rows = []
+    rows, captions = [], []
     for path, row in zip(args.predict, predict(network, batches)[0], strict=True):
         ranked = [f"{shown(saved['classes'][k], 30)} {row[k]:.1%}" for k in row.argsort(descending=True)[:3].tolist()]
-        rows.append([path, saved["classes"][row.argmax()], ", ".join(ranked)])
-    cli.print_table(["photo", "class", "probabilities"], rows)
+        rows.append([path, ", ".join(ranked)])
+        captions.append((f"{shown(Path(path).name, 30)}\n{ranked[0]}", False))
+    cli.print_table(["photo", "most probable classes"], rows)
+    picture = Path(args.results, "predictions.png")
+    plots.save(plots.picture_grid(photos, captions, f"Predictions of {shown(file)}"), picture)
+    print(f"  {shown(picture)}")
 
 
 def parse_args(argv=None):
@@ -306,7 +310,7 @@ def main(argv=None):
     pretrained = weights.choose(args.arch, args.data, photos.real, USUAL_ARCH, BUILTIN_ARCH)
     if "finetune" in args.scenarios and not pretrained.trainable:
         raise UserError(f"{pretrained.name}: has no batch norm to fine-tune; give other weights, or --scenarios freeze")
-    counts = f"{len(photos.train)} to train and {len(photos.val)} to validate, {len(photos.classes)} classes"
+    counts = f"{len(photos.train)} to train and {len(photos.val)} to validate"
     pretrained.announce(f"{photos.name}, {counts}", photos.real, "insects")
     keys = ("epochs", "batch_size", "lr", "backbone_lr", "scenarios", "quick", "workers")
     settings = {key: getattr(args, key) for key in keys} | {"device": device.type}

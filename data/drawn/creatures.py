@@ -4,7 +4,7 @@ An insect is a row of `INSECTS`: body parts, legs, wings, antennae, markings. No
 colours, sizes and poses overlap, ants sometimes have wings, bees fold theirs; a model has to see the build.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -18,86 +18,51 @@ BLACK, BROWN, RED, AMBER, GREEN, BLUE, STRAW, GREY = (
 BRIGHT = ((214, 92, 40), (232, 186, 52), (84, 120, 196), (176, 70, 130), (236, 232, 220), (120, 60, 40))
 
 
-@dataclass(frozen=True)
-class Insect:
+class Insect(NamedTuple):
     """How a kind is built, in units of half its length; y runs from the head (-1) to the tail (1)."""
 
     parts: tuple  # (y, half width, half length), from the tail to the head: later ones are drawn over earlier ones
     colors: tuple  # one is chosen for a picture and varied
-    legs: int = 3  # pairs
-    leg_length: float = 0.75
+    leg_length: float
+    antenna: float  # length, 0 for none
     wings: tuple = ()  # pairs: (y of the joint, length, half width, angle from the tail in radians)
+    legs: int = 3  # pairs
     wing_chance: float = 1.0
-    wing_color: str = "clear"  # clear or bright
+    bright: bool = False  # wings of a bright color, not clear ones
     marking: str = "plain"  # plain, stripes, spots, seam: what the largest part wears
-    antenna: float = 0.4  # length, 0 for none
     elbow: bool = False  # bent antennae
     hair: float = 0.0  # length of the fuzz
 
 
-WIDE, BACK = 1.25, 0.45  # wing angles: stretched out, folded back
-
 INSECTS = {
-    "ants": Insect(
-        parts=((0.52, 0.25, 0.34), (0.1, 0.05, 0.08), (-0.2, 0.13, 0.26), (-0.66, 0.2, 0.2)),
-        colors=(BLACK, BROWN, RED, AMBER), leg_length=0.85, wings=((-0.3, 0.9, 0.14, BACK),), wing_chance=0.15,
-        antenna=0.6, elbow=True,
-    ),
-    "bees": Insect(
-        parts=((0.42, 0.28, 0.42), (-0.22, 0.25, 0.26), (-0.64, 0.19, 0.16)),
-        colors=(BLACK, BROWN, AMBER, STRAW), leg_length=0.6, wings=((-0.25, 0.85, 0.18, 0.95), (-0.1, 0.6, 0.14, 0.6)),
-        wing_chance=0.9, marking="stripes", antenna=0.35, elbow=True, hair=0.09,
-    ),
-    "beetle": Insect(
-        parts=((0.3, 0.4, 0.6), (-0.38, 0.3, 0.2), (-0.66, 0.18, 0.16)),
-        colors=(BLACK, GREEN, BROWN, BLUE), leg_length=0.65, marking="seam", antenna=0.4,
-    ),
-    "ladybird": Insect(
-        parts=((0.1, 0.6, 0.65), (-0.56, 0.34, 0.18), (-0.74, 0.18, 0.12)),
-        colors=(RED, AMBER, BLACK, STRAW), leg_length=0.7, marking="spots", antenna=0.2,
-    ),
-    "butterfly": Insect(
-        parts=((0.35, 0.07, 0.5), (-0.2, 0.09, 0.2), (-0.45, 0.08, 0.08)),
-        colors=(BLACK, BROWN), leg_length=0.25, wings=((-0.05, 0.8, 0.34, 0.9), (-0.25, 1.0, 0.42, 1.9)),
-        wing_color="bright", antenna=0.6,
-    ),
-    "moth": Insect(
-        parts=((0.3, 0.15, 0.45), (-0.25, 0.18, 0.22), (-0.5, 0.12, 0.1)),
-        colors=(BROWN, GREY, STRAW), leg_length=0.3, wings=((-0.1, 0.7, 0.3, 0.55), (-0.25, 0.95, 0.32, 0.85)),
-        wing_color="bright", antenna=0.35, hair=0.07,
-    ),
-    "dragonfly": Insect(
-        parts=((0.45, 0.06, 0.7), (-0.3, 0.14, 0.22), (-0.58, 0.16, 0.1)),
-        colors=(BLUE, GREEN, RED, BROWN), leg_length=0.3, wings=((-0.15, 1.0, 0.12, 1.3), (-0.32, 1.0, 0.12, 1.75)),
-        marking="stripes", antenna=0.1,
-    ),
-    "fly": Insect(
-        parts=((0.3, 0.26, 0.34), (-0.2, 0.26, 0.26), (-0.54, 0.24, 0.14)),
-        colors=(BLACK, GREY, GREEN, BLUE), leg_length=0.7, wings=((-0.2, 0.95, 0.2, 0.5),), antenna=0.0, hair=0.03,
-    ),
-    "crane fly": Insect(
-        parts=((0.3, 0.06, 0.55), (-0.3, 0.1, 0.16), (-0.52, 0.07, 0.08)),
-        colors=(BROWN, GREY, STRAW), leg_length=1.7, wings=((-0.3, 0.95, 0.12, 0.9),), antenna=0.25,
-    ),
-    "grasshopper": Insect(
-        parts=((0.25, 0.15, 0.75), (-0.45, 0.17, 0.25), (-0.78, 0.14, 0.16)),
-        colors=(GREEN, BROWN, STRAW), leg_length=1.05, wings=((-0.35, 1.25, 0.1, 0.12),), antenna=0.7,
-    ),
-    "earwig": Insect(
-        parts=((0.3, 0.17, 0.5), (-0.3, 0.15, 0.2), (-0.6, 0.13, 0.13)),
-        colors=(BROWN, RED, BLACK), leg_length=0.5, marking="stripes", antenna=0.7,
-    ),
-    "shield bug": Insect(
-        parts=((0.2, 0.46, 0.55), (-0.3, 0.5, 0.22), (-0.6, 0.16, 0.14)),
-        colors=(GREEN, BROWN, GREY), leg_length=0.75, antenna=0.6,
-    ),
-    "spider": Insect(parts=((0.3, 0.3, 0.38), (-0.25, 0.2, 0.22)), colors=(BLACK, BROWN, GREY), legs=4, leg_length=1.25,
-                     antenna=0.2),
-    "tick": Insect(parts=((0.1, 0.45, 0.5), (-0.5, 0.12, 0.1)), colors=(BROWN, RED, GREY), legs=4, leg_length=0.55,
-                   antenna=0.1),
-    "wood louse": Insect(parts=((0.05, 0.42, 0.75), (-0.7, 0.2, 0.14)), colors=(GREY, BROWN, BLACK), legs=6,
-                         leg_length=0.45,
-                         marking="stripes", antenna=0.3),
+    "ants": Insect(((0.52, 0.25, 0.34), (0.1, 0.05, 0.08), (-0.2, 0.13, 0.26), (-0.66, 0.2, 0.2)),
+                   (BLACK, BROWN, RED, AMBER), 0.85, 0.6, ((-0.3, 0.9, 0.14, 0.45),), wing_chance=0.15, elbow=True),
+    "bees": Insect(((0.42, 0.28, 0.42), (-0.22, 0.25, 0.26), (-0.64, 0.19, 0.16)), (BLACK, BROWN, AMBER, STRAW), 0.6,
+                   0.35, ((-0.25, 0.85, 0.18, 0.95), (-0.1, 0.6, 0.14, 0.6)), wing_chance=0.9, marking="stripes",
+                   elbow=True, hair=0.09),
+    "beetle": Insect(((0.3, 0.4, 0.6), (-0.38, 0.3, 0.2), (-0.66, 0.18, 0.16)), (BLACK, GREEN, BROWN, BLUE), 0.65,
+                     0.4, marking="seam"),
+    "ladybird": Insect(((0.1, 0.6, 0.65), (-0.56, 0.34, 0.18), (-0.74, 0.18, 0.12)), (RED, AMBER, BLACK, STRAW), 0.7,
+                       0.2, marking="spots"),
+    "butterfly": Insect(((0.35, 0.07, 0.5), (-0.2, 0.09, 0.2), (-0.45, 0.08, 0.08)), (BLACK, BROWN), 0.25, 0.6,
+                        ((-0.05, 0.8, 0.34, 0.9), (-0.25, 1.0, 0.42, 1.9)), bright=True),
+    "moth": Insect(((0.3, 0.15, 0.45), (-0.25, 0.18, 0.22), (-0.5, 0.12, 0.1)), (BROWN, GREY, STRAW), 0.3, 0.35,
+                   ((-0.1, 0.7, 0.3, 0.55), (-0.25, 0.95, 0.32, 0.85)), bright=True, hair=0.07),
+    "dragonfly": Insect(((0.45, 0.06, 0.7), (-0.3, 0.14, 0.22), (-0.58, 0.16, 0.1)), (BLUE, GREEN, RED, BROWN), 0.3,
+                        0.1, ((-0.15, 1.0, 0.12, 1.3), (-0.32, 1.0, 0.12, 1.75)), marking="stripes"),
+    "fly": Insect(((0.3, 0.26, 0.34), (-0.2, 0.26, 0.26), (-0.54, 0.24, 0.14)), (BLACK, GREY, GREEN, BLUE), 0.7, 0.0,
+                  ((-0.2, 0.95, 0.2, 0.5),), hair=0.03),
+    "crane fly": Insect(((0.3, 0.06, 0.55), (-0.3, 0.1, 0.16), (-0.52, 0.07, 0.08)), (BROWN, GREY, STRAW), 1.7, 0.25,
+                        ((-0.3, 0.95, 0.12, 0.9),)),
+    "grasshopper": Insect(((0.25, 0.15, 0.75), (-0.45, 0.17, 0.25), (-0.78, 0.14, 0.16)), (GREEN, BROWN, STRAW), 1.05,
+                          0.7, ((-0.35, 1.25, 0.1, 0.12),)),
+    "earwig": Insect(((0.3, 0.17, 0.5), (-0.3, 0.15, 0.2), (-0.6, 0.13, 0.13)), (BROWN, RED, BLACK), 0.5, 0.7,
+                     marking="stripes"),
+    "shield bug": Insect(((0.2, 0.46, 0.55), (-0.3, 0.5, 0.22), (-0.6, 0.16, 0.14)), (GREEN, BROWN, GREY), 0.75, 0.6),
+    "spider": Insect(((0.3, 0.3, 0.38), (-0.25, 0.2, 0.22)), (BLACK, BROWN, GREY), 1.25, 0.2, legs=4),
+    "tick": Insect(((0.1, 0.45, 0.5), (-0.5, 0.12, 0.1)), (BROWN, RED, GREY), 0.55, 0.1, legs=4),
+    "wood louse": Insect(((0.05, 0.42, 0.75), (-0.7, 0.2, 0.14)), (GREY, BROWN, BLACK), 0.45, 0.3, legs=6,
+                         marking="stripes"),
 }  # fmt: skip
 
 
@@ -106,8 +71,7 @@ def draw_insect(pen, rng, kind):
     plan = INSECTS[kind]
     color = vary(rng, plan.colors[rng.integers(len(plan.colors))])
     parts = [tuple(np.array(part) * (1, *rng.uniform(0.82, 1.2, 2))) for part in plan.parts]
-    front = parts[-2] if len(parts) > 1 else parts[0]
-    draw_legs(pen, rng, plan, front, shade(color, 0.75))
+    draw_legs(pen, rng, plan.legs, plan.leg_length, parts[-2], shade(color, 0.75))
     if plan.antenna:
         draw_antennae(pen, rng, plan, parts[-1], shade(color, 0.75))
     if plan.hair:
@@ -123,12 +87,12 @@ def draw_insect(pen, rng, kind):
         draw_wings(pen, rng, plan)
 
 
-def draw_legs(pen, rng, plan, front, color):
+def draw_legs(pen, rng, pairs, leg_length, front, color):
     """Pairs of jointed legs, fanned out from the part that bears them."""
     y, width, length = front
-    for k, spread in enumerate(np.linspace(-0.9, 0.9, plan.legs)):
+    for k, spread in enumerate(np.linspace(-0.9, 0.9, pairs)):
         for side in (-1, 1):
-            reach = plan.leg_length * rng.uniform(0.8, 1.15)
+            reach = leg_length * rng.uniform(0.8, 1.15)
             hip = np.array([side * width * 0.6, y + spread * length * 0.8 + 0.05 * k])
             knee = hip + reach * 0.5 * np.array([side, spread * 0.7 + rng.normal(0, 0.12)])
             foot = knee + reach * 0.5 * np.array([side * 0.55, spread * 0.9 + rng.uniform(0.1, 0.45)])
@@ -148,15 +112,15 @@ def draw_antennae(pen, rng, plan, head, color):
 def draw_wings(pen, rng, plan):
     """Pairs of wings, opened 0.55 to 1.15 times as far as the plan says."""
     opening = rng.uniform(0.55, 1.15)
-    color = vary(rng, BRIGHT[rng.integers(len(BRIGHT))]) if plan.wing_color == "bright" else (225, 228, 232)
-    opaque = 255 if plan.wing_color == "bright" else int(rng.uniform(70, 150))
+    color = vary(rng, BRIGHT[rng.integers(len(BRIGHT))]) if plan.bright else (225, 228, 232)
+    alpha = 255 if plan.bright else int(rng.uniform(70, 150))
     for y, length, width, angle in plan.wings:
         for side in (-1, 1):
             turn = side * angle * opening
             middle = np.array([side * 0.08 + np.sin(turn) * length / 2, y + np.cos(turn) * length / 2])
-            pen.oval(*middle, width, length / 2, (*color, opaque), -turn)
-            if opaque == 255:
-                pen.oval(*(middle * 1.15), width * 0.4, length * 0.2, (*shade(color, 0.6), 255), -turn)
+            pen.oval(*middle, width, length / 2, (*color, alpha), -turn)
+            if plan.bright:
+                pen.oval(*(middle * 1.15), width * 0.4, length * 0.2, shade(color, 0.6), -turn)
             else:
                 pen.line([(side * 0.08, y), middle * 1.6 - (side * 0.04, y * 0.6)], 0.012, (90, 80, 70, 160))
 
@@ -245,15 +209,14 @@ def draw_star(pen, rng, kind):
     color, arms = vary(rng, (AMBER, RED, BLUE, STRAW)[rng.integers(4)]), int(rng.integers(5, 8))
     inner = rng.uniform(0.25, 0.45)
     turn = np.arange(2 * arms) * np.pi / arms
-    radius = np.where(np.arange(2 * arms) % 2, inner, 1.0)[:, None]
-    pen.polygon(radius * np.stack([np.sin(turn), -np.cos(turn)], 1), color)
-    pen.polygon(0.5 * radius * np.stack([np.sin(turn), -np.cos(turn)], 1), shade(color, 1.25))
+    points = np.where(np.arange(2 * arms) % 2, inner, 1.0)[:, None] * np.stack([np.sin(turn), -np.cos(turn)], 1)
+    pen.polygon(points, color)
+    pen.polygon(0.5 * points, shade(color, 1.25))
 
 
 def draw_crab(pen, rng, kind):
     color = vary(rng, (RED, AMBER, GREY, BROWN)[rng.integers(4)])
-    body = Insect(parts=(), colors=(), legs=4, leg_length=0.9)
-    draw_legs(pen, rng, body, (0.1, 0.6, 0.3), shade(color, 0.8))
+    draw_legs(pen, rng, 4, 0.9, (0.1, 0.6, 0.3), shade(color, 0.8))
     for side in (-1, 1):
         pen.line([(side * 0.4, -0.2), (side * 0.8, -0.5), (side * 0.55, -0.85)], 0.1, color)
         pen.oval(side * 0.5, -0.85, 0.16, 0.24, color, side * 0.5)
@@ -283,9 +246,8 @@ PRETRAINING = tuple(sorted({**INSECTS, **THINGS}.keys() - set(TARGETS)))  # the 
 def draw_photo(kind, rng, size=160, half_length=(0.16, 0.42), off_center=0.25, litter=20):
     """A `size` x `size` RGB image of one (at times two) of `kind`, of any heading, on a cluttered ground.
 
-    half_length: bounds of half the creature's length, off_center: of its distance from the
-    middle, as shares of the side. litter: how many things may lie around it; a second
-    creature comes only where that is more than 10.
+    half_length: bounds of half the creature's length, off_center: of its distance from the middle, as shares of the
+    side. litter: how many things may lie around it; a second creature comes only where that is more than 10.
     """
     large = size * OVERSAMPLE
     image = background(rng, large, litter)

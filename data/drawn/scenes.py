@@ -4,7 +4,6 @@ A scene is planned (`plan_scene`), described in five ways (`describe`) and drawn
 picture, but each leaves something out: a colour, a size, the second thing, the light.
 """
 
-from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
 from string import Formatter
@@ -28,7 +27,7 @@ FIXED = {
 
 @cache
 def read_drawing(text):
-    """The parts of a drawing: (tone, points (K, 2), width of a line or 0), in units of half the drawing's side.
+    """The parts of a drawing: (tone, points (K, 2), for lines a width), in units of half the drawing's side.
 
     text: "oval TONE X Y HALF-WIDTH HALF-HEIGHT [TURN]", "dome" (an oval's upper half), "poly TONE X Y X Y ...", "line
     TONE WIDTH X Y X Y ..."; a part after "both" is drawn twice, mirrored. In hundredths; y runs down, the feet are at
@@ -38,14 +37,13 @@ def read_drawing(text):
     for words in map(str.split, text.split(";")):
         mirrored = words[0] == "both"
         shape, tone, *numbers = words[mirrored:]
-        tone, numbers, width = tone if tone in FIXED else float(tone), np.array(numbers, float), 0
-        if shape == "line":
-            width, numbers = numbers[0] / 100, numbers[1:]
+        tone, numbers = tone if tone in FIXED else float(tone), np.array(numbers, float)
         if shape in ("oval", "dome"):
-            points = oval_points(*numbers[:4] / 100, *numbers[4:], count=24)[: 13 if shape == "dome" else 24]
+            points, width = oval_points(*numbers[:4] / 100, *numbers[4:], count=24)[: 13 if shape == "dome" else 24], []
         else:
-            points = numbers.reshape(-1, 2) / 100
-        parts += [(tone, points, width), (tone, points * (-1, 1), width)][: 1 + mirrored]
+            width, points = np.split(numbers / 100, [shape == "line"])  # one number of a line, none of a polygon
+            points = points.reshape(-1, 2)
+        parts += [(tone, points, *width), (tone, points * (-1, 1), *width)][: 1 + mirrored]
     return parts
 
 
@@ -146,8 +144,7 @@ KINDS = {
         poly 1 -110 42 110 42 75 98 -75 98; line 0.65 7 -103 53 103 53"""),
 }  # fmt: skip
 
-FLYERS = ("butterfly", "bird", "kite", "balloon")
-WALKERS = ("dog", "cat", "girl", "man")
+FLYERS, WALKERS = ("butterfly", "bird", "kite", "balloon"), ("dog", "cat", "girl", "man")
 SMALL = (*WALKERS, "snail", "flower", "mushroom", "ball")  # what stands well before something large
 
 
@@ -200,8 +197,7 @@ LIGHTS = {
 # ---- The plan
 
 
-@dataclass(frozen=True)
-class Thing:
+class Thing(NamedTuple):
     """One to three of a kind, all alike."""
 
     kind: str
@@ -239,13 +235,12 @@ def pick_by_share(rng, table):
 def row(rng, things, counts, loose=0.8):
     """All side by side, each in a cell of its own. Returns, as the next three do, a list of (x, y) for each thing."""
     width, foot, height = 1 / sum(counts), rng.uniform(0.83, 0.95), rng.uniform(0.32, 0.5)
-    places, cell = [], 0
+    places, cells = [], iter(width * (np.arange(sum(counts)) + 0.5))
     for thing, count in zip(things, counts, strict=True):
         free = max(0, width / 2 - 1.15 * thing.scale) * loose
-        xs = width * (np.arange(cell, cell + count) + 0.5) + rng.uniform(-free, free, count)
+        xs = list(islice(cells, count)) + rng.uniform(-free, free, count)
         ys = (height if thing.level == "air" else foot - thing.scale) + rng.uniform(-0.03, 0.03, count)
         places.append(list(zip(xs.tolist(), ys.tolist(), strict=True)))
-        cell += count
     return places
 
 
@@ -317,14 +312,14 @@ def plan_scene(rng):
     for count, pool, choice in zip(counts, pools[name], sizes, strict=False):
         things.append(new(pool, choice, 0.455 / (sum(counts) if arrange is row else count)))
     if "on" in relations:
-        things[0] = replace(things[0], level="top")
-    things = [replace(t, places=tuple(p)) for t, p in zip(things, arrange(rng, things, counts), strict=True)]
+        things[0] = things[0]._replace(level="top")
+    things = [t._replace(places=tuple(p)) for t, p in zip(things, arrange(rng, things, counts), strict=True)]
     extra = name == "beside" and ground != "sky"
     if len(things) == 2 and rng.random() < 0.5:  # seen the other way round
         things, relations = things[::-1], relations[::-1]
     if extra and rng.random() < 0.3:
         places = ((rng.uniform(0.2, 0.8), rng.uniform(0.13, 0.16)),)
-        things.append(replace(new(FLYERS, ALL[:1], 1), places=places))
+        things.append(new(FLYERS, ALL[:1], 1)._replace(places=places))
     return Scene(ground, light, rng.uniform(*home.horizon), tuple(things), relations)
 
 
@@ -391,11 +386,8 @@ def draw(scene, rng, size=160):
         color = vary(rng, COLORS[thing.color], 7)
         pen = Pen(image, place, scale, rng.uniform(-1, 1) * (0.25 if thing.kind in FLYERS else 0.05))
         pen.matrix = pen.matrix * (pick(rng, (-1, 1)) * rng.uniform(0.88, 1.02), rng.uniform(0.92, 1.03))
-        for tone, points, width in read_drawing(KINDS[thing.kind].drawing):
-            if width:
-                pen.line(points, width, tint(color, tone))
-            else:
-                pen.polygon(points, tint(color, tone))
+        for tone, points, *width in read_drawing(KINDS[thing.kind].drawing):
+            (pen.line if width else pen.polygon)(points, *width, tint(color, tone))
     image = image.resize((size, size), Image.Resampling.BOX)
     return Image.blend(image, photograph(rng, image, size), 0.45)  # about half a camera's effect: colours stay clear
 

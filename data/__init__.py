@@ -20,14 +20,10 @@ SETS = {  # the files or folders of each real set, below the data folder
 
 
 def locate(name, root=None):
-    """The real data set `name` below the folder `root` (default: data/), or None if no part of it is there.
-
-    Returns the set's own folder, or `root` for a set of several files (`sentences`).
-    """
-    root, parts = Path(root or HOME), SETS[name]
-    if not any((root / part).exists() for part in parts):
-        return None
-    return root / parts[0] if len(parts) == 1 else root
+    """The folder of the real data set `name` below `root` (default: data/), or None if no part of it is there."""
+    root, (first, *others) = Path(root or HOME), SETS[name]
+    there = any((root / part).exists() for part in (first, *others))
+    return (root if others else root / first) if there else None
 
 
 def check_folder(root):
@@ -47,10 +43,8 @@ def choose(name, root=None):
     check_folder(root)
     found = locate(name, root)
     if root is not None and found is None:
-        raise UserError(
-            f"--data {root}: holds no {' or '.join(SETS[name])}; use --data builtin, or get it: "
-            f"python -m data.download {name} --data {root}"
-        )
+        cure = f"use --data builtin, or get it: python -m data.download {name} --data {root}"
+        raise UserError(f"--data {root}: holds no {' or '.join(SETS[name])}; {cure}")
     return found
 
 

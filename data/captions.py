@@ -59,21 +59,17 @@ class CaptionSet:
         photos = [sha256(p) if isinstance(p, Path) else p for pictures in self.pictures.values() for p in pictures]
         return fingerprint(self.idx_to_word, arrays, self.references, photos, self.source.id)
 
-    def load_features(self):
-        """Reads or computes the features of every photo and scales them. Raises UserError for a broken photo."""
-        self._scale({split: self.source.read(split, range(len(self.pictures[split]))) for split in SPLITS})
-
-    def _scale(self, features):
+    def load_features(self, photos=None):
+        """Reads or computes, and scales, the features of `photos` {split: indices}; UserError for a broken photo."""
+        photos = photos or {split: range(len(pictures)) for split, pictures in self.pictures.items()}
+        features = {split: self.source.read(split, chosen) for split, chosen in photos.items()}
         mean = features["train"].mean(axis=0)
         spread = np.sqrt(np.mean(np.square(features["train"] - mean)))
         self.scaling = mean, max(float(spread), 1e-6)
         self.features = {split: scaled(values, self.scaling) for split, values in features.items()}
 
     def part(self, split_photos, captions_each):
-        """A smaller set with its features.
-
-        split_photos: {split: indices of its photos}. captions_each: of each photo the first so many captions, or None.
-        """
+        """A smaller set with its features: of `split_photos` {split: indices} the first `captions_each` (or None)."""
         some = replace(self, captions={}, image_idxs={}, references={}, pictures={})
         for split, photos in split_photos.items():
             rows = [np.flatnonzero(self.image_idxs[split] == photo)[:captions_each] for photo in photos]
@@ -81,15 +77,12 @@ class CaptionSet:
             some.image_idxs[split] = np.repeat(np.arange(len(photos)), [len(r) for r in rows])
             some.references[split] = [self.references[split][photo] for photo in photos]
             some.pictures[split] = [self.pictures[split][photo] for photo in photos]
-        some._scale({split: self.source.read(split, photos) for split, photos in split_photos.items()})
+        some.load_features(split_photos)
         return some
 
 
 def scaled(features, scaling):
-    """(features - mean) / spread: features (N, D) as a model takes them.
-
-    scaling: the mean (D,) of the training photos' features, and the root mean square of their distance from it.
-    """
+    """Features (N, D) as a model takes them. scaling: the training photos' mean (D,), their RMS distance from it."""
     mean, spread = scaling
     return (features - mean) / np.float32(spread)
 
@@ -114,23 +107,19 @@ def load(data, cache, device, which=None, photos=None, captions=None, min_count=
     real = bool(photos or folder)
     pretrained = weights.choose(arch, data, real, USUAL_ARCH, BUILTIN_ARCH)
     if photos:
-        name, (texts, pictures) = (
-            f"photos in {shown(Path(photos).resolve().name)}",
-            read_own(Path(photos), Path(captions)),
-        )
+        name = f"photos in {shown(Path(photos).resolve().name)}"
+        texts, pictures = read_own(Path(photos), Path(captions))
     else:
         name = "Flickr8k" if real else "built-in scenes (drawn)"
         texts, pictures = read_flickr8k(folder or drawn.made_here(cache, "scenes", draw))
     source = PhotoFeatures(pictures, pretrained, cache, device)
     references = {split: [texts[photo] for photo in pictures[split]] for split in SPLITS}
-    vocabulary = make_vocabulary(references["train"], min_count)
-    word_to_idx = {word: k for k, word in enumerate(vocabulary)}
-    rows = {s: encode([caption for photo in references[s] for caption in photo], word_to_idx) for s in SPLITS}
-    idxs = {s: np.repeat(np.arange(len(references[s])), [len(photo) for photo in references[s]]) for s in SPLITS}
-    return CaptionSet(name, real, vocabulary, rows, idxs, references, pictures, source)
-
-
-# ---- photos with a captions file
+    words = make_vocabulary(references["train"], min_count)
+    found = CaptionSet(name, real, words, {}, {}, references, pictures, source)
+    for split, texts in references.items():
+        found.captions[split] = encode([caption for photo in texts for caption in photo], found.word_to_idx)
+        found.image_idxs[split] = np.repeat(np.arange(len(texts)), [len(photo) for photo in texts])
+    return found
 
 
 def read_flickr8k(folder):
@@ -138,21 +127,18 @@ def read_flickr8k(folder):
 
     The folder holds images/, Flickr8k.token.txt (lines of photo#k, a tab, a caption), and a list of photos a split.
     """
-    texts = read_captions(folder / TOKENS, folder / "images")
-    pictures, seen = {}, {}
+    texts, seen = read_captions(folder / TOKENS, folder / "images"), {}
     for split, name in LISTS.items():
-        pictures[split] = []
         for number, line in _lines(folder / name):
             photo, at = folder / "images" / line, f"{folder / name}, line {number}: {line[:80]}"
             if photo not in texts:
                 raise UserError(f"{at} has no captions in {TOKENS}; add some or remove the line")
             if photo in seen:
-                raise UserError(f"{at} is in {seen[photo]} too; remove one of the lines")
-            seen[photo] = f"{name}, line {number},"
-            pictures[split].append(photo)
-        if not pictures[split]:
+                raise UserError(f"{at} is in {seen[photo][1]}, too; remove one of the lines")
+            seen[photo] = split, f"{name}, line {number}"
+        if split not in {where for where, _ in seen.values()}:
             raise UserError(f"{folder / name}: lists no photos; it should name one a line")
-    return texts, pictures
+    return texts, {split: [photo for photo, (where, _) in seen.items() if where == split] for split in LISTS}
 
 
 def read_own(folder, file):
@@ -233,9 +219,6 @@ def encode(captions, word_to_idx):
     return numbers
 
 
-# ---- the h5 files of Stanford's course cs231n
-
-
 def read_coco(folder, which):
     """The CaptionSet of `coco2014_captions.h5`, `coco2014_vocab.json` and the features' files beside them.
 
@@ -252,10 +235,11 @@ def read_coco(folder, which):
             raise ValueError
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{words}: has no list idx_to_word that begins with {SPECIAL}; get the file again") from None
-    captions, image_idxs, pictures, references, sources, widths = {}, {}, {}, {}, {}, {}
+    parts, widths = {}, set()
     for name in ("train", "val"):
         with h5_set(h5[name], "features") as stored:
-            count, widths[name] = stored.shape
+            count, width = stored.shape
+            widths.add(width)
         rows, idxs = _coco_captions(file, name, len(vocabulary), count)
         list_ = folder / f"{name}2014_urls.txt"
         urls = [line for _, line in _lines(list_)] if list_.is_file() else ["(address unknown)"] * count
@@ -263,18 +247,18 @@ def read_coco(folder, which):
             raise UserError(f"{list_}: names {len(urls)} photos, but there are features of {count}; get the file again")
         photos = np.unique(idxs)
         half = min(len(photos) // 2, COCO_MOST)
-        parts = {"train": photos} if name == "train" else {"val": photos[:half], "test": photos[half : 2 * half]}
-        for split, chosen in parts.items():
-            there = np.isin(idxs, chosen)
-            captions[split], image_idxs[split] = rows[there], np.searchsorted(chosen, idxs[there])
-            pictures[split], sources[split] = [urls[k] for k in chosen], (h5[name], chosen)
-            references[split] = [[] for _ in chosen]
-            for k, text in zip(image_idxs[split], decode_captions(captions[split], vocabulary), strict=True):
-                references[split][k].append(text.split())
-    if widths["train"] != widths["val"]:
+        halves = {"val": photos[:half], "test": photos[half : 2 * half]}
+        for split, chosen in {"train": photos}.items() if name == "train" else halves.items():
+            there, texts = np.isin(idxs, chosen), [[] for _ in chosen]
+            owners = np.searchsorted(chosen, idxs[there])
+            for k, text in zip(owners, decode_captions(rows[there], vocabulary), strict=True):
+                texts[k].append(text.split())
+            parts[split] = rows[there], owners, texts, [urls[k] for k in chosen], (h5[name], chosen)
+    if len(widths) > 1:
         raise UserError(f"{folder}: train and val have features of different sizes {widths}; get them again")
+    *columns, sources = (dict(zip(parts, column, strict=True)) for column in zip(*parts.values(), strict=True))
     source = StoredFeatures(sources, f"VGG-16 fc7{', 512 principal components' * (which == 'pca')} (cs231n's files)")
-    return CaptionSet("COCO (cs231n's files)", True, vocabulary, captions, image_idxs, references, pictures, source)
+    return CaptionSet("COCO (cs231n's files)", True, vocabulary, *columns, source)
 
 
 def _coco_captions(file, name, words, photos):

@@ -26,7 +26,6 @@ from common.cli import Parser, UserError, print_table, run_main, user_errors
 from data import HOME, sha256
 
 GB, MB = 10**9, 10**6
-BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 RESUME = "the same command resumes the download"
 BY_HAND = "see data/README.md for what to put where by hand"
 
@@ -169,12 +168,11 @@ def unpack(source, part, folder):
             members = [member for member in archive.infolist() if member.filename.split("/")[0] in source.places]
             for member in tqdm(members, desc=f"unpacking {source.name}", unit="file", disable=None):
                 archive.extract(member, folder)
-    except BROKEN_ZIP:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
         part.unlink()
         raise UserError(f"{source.url}: gave a broken archive, now removed; run the same command again") from None
-    for name in source.places:
-        if not (folder / name).exists():
-            raise UserError(f"{source.url}: the archive holds no {name}; {BY_HAND}")
+    if absent := [name for name in source.places if not (folder / name).exists()]:
+        raise UserError(f"{source.url}: the archive holds no {absent[0]}; {BY_HAND}")
 
 
 def install(source, part, root, places):

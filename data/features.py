@@ -22,26 +22,22 @@ BATCH = 32  # photos that go through the network together
 
 def whole_photo(size):
     """The transform of a photo to a network's input: squeezed into a square of `size` pixels, normalized."""
-    return transforms.Compose(
-        [transforms.Resize((size, size)), transforms.ToTensor(), transforms.Normalize(weights.MEAN, weights.STD)]
-    )
+    normalize = transforms.Normalize(weights.MEAN, weights.STD)
+    return transforms.Compose([transforms.Resize((size, size)), transforms.ToTensor(), normalize])
 
 
 class Extractor(nn.Module):
     """The input of a classifier's last layer: images (N, 3, H, W) float32 to features (N, D).
 
-    An input that is a map, as SqueezeNet's, is averaged over its four quarters, so that the features still tell left
-    from right and above from below. pretrained: data.weights.Weights.
+    A map, as SqueezeNet's, is averaged over its four quarters: the features still tell left from right. pretrained:
+    data.weights.Weights.
     """
 
     def __init__(self, pretrained):
         super().__init__()
         self.network = pretrained.network().eval().requires_grad_(False)
         layers = [module for module in self.network.modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
-        layers[-1].register_forward_pre_hook(self._keep)
-
-    def _keep(self, layer, inputs):
-        self.seen = inputs[0]
+        layers[-1].register_forward_pre_hook(lambda layer, inputs: setattr(self, "seen", inputs[0]))
 
     def forward(self, images):
         self.network(images)
@@ -91,8 +87,6 @@ class PhotoFeatures:
             with torch.inference_mode():
                 features = self.extractor(torch.stack(batch).to(self.device, memory_format=torch.channels_last))
             parts.append(features.float().cpu().numpy())
-            if not np.isfinite(parts[-1]).all():
-                raise UserError(f"{self.name}: the features are not finite; get other weights")
             if bar is not None:
                 bar.update(len(batch))
         return np.concatenate(parts)

@@ -14,7 +14,6 @@ from tqdm import tqdm
 from common.cli import UserError, shown, user_errors, write_text
 from data import fingerprint, locate, sha256
 
-USUAL = "glove.6B.50d*.txt"  # the file to read without --glove
 SIZE, WINDOW, X_MAX, ALPHA = 50, 10, 10.0, 0.75  # the paper's, except x_max: 100 there, for billions of words
 
 
@@ -39,12 +38,10 @@ def load(words, sentences, data, file, cache, seed=0):
     sentences: lists of words, to train on. data: the script's --data. cache: the folder that keeps trained vectors.
     Raises UserError if the file is missing or broken, or has none of the words.
     """
-    usual = sorted(folder.glob(USUAL)) if data != "builtin" and (folder := locate("glove", data)) else []
-    if file or usual:
-        path = Path(file or usual[0])
-        name = f"{shown(path.name, 60)}, SHA-256 {sha256(path)[:8]}"
-    else:
-        path, name = trained(sentences, cache, seed), "GloVe trained on the training sentences"
+    if not file and data != "builtin" and (folder := locate("glove", data)):
+        file = min(folder.glob("glove.6B.50d*.txt"), default=None)
+    path = Path(file) if file else trained(sentences, cache, seed)
+    name = f"{shown(path.name, 60)}, SHA-256 {sha256(path)[:8]}" if file else "GloVe trained on the training sentences"
     vectors, found = read(path, words)
     if not found.any():
         raise UserError(f"{path}: has none of the {len(words):,} words of the vocabulary; give another --glove")
@@ -69,19 +66,17 @@ def read(path, words):
         if not header:
             file.seek(0)
         for number, line in enumerate(file, 1 + header):
-            at, count = f"{path}, line {number}", line.rstrip().count(b" ")
-            if count != size:
-                guess = "cut short?" if count < size else "a word with a space?"
-                raise UserError(f"{at}: {count} numbers instead of {size} ({guess}); correct or remove the line")
-            k = wanted.get(line[: line.find(b" ")])
-            if k is None or found[k]:
-                continue
             try:
-                vectors[k], found[k] = [float(text) for text in line.split()[1:]], True
+                if (count := line.rstrip().count(b" ")) != size:
+                    guess = "cut short?" if count < size else "a word with a space?"
+                    raise ValueError(f"{count} numbers instead of {size} ({guess})")
+                k = wanted.get(line[: line.find(b" ")])
+                if k is not None and not found[k]:
+                    vectors[k], found[k] = [float(text) for text in line.split()[1:]], True
+                    if not np.isfinite(vectors[k]).all():
+                        raise ValueError("holds a number that is not finite")
             except ValueError as error:
-                raise UserError(f"{at}: {error}; correct or remove the line") from None
-            if not np.isfinite(vectors[k]).all():
-                raise UserError(f"{at}: holds a number that is not finite; correct or remove the line")
+                raise UserError(f"{path}, line {number}: {error}; correct or remove the line") from None
     return vectors, found
 
 

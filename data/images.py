@@ -23,13 +23,9 @@ SUFFIXES = {suffix for suffix, format in Image.registered_extensions().items() i
 SUFFIXES |= {".heic", ".heif"}  # a phone's photos, which Pillow cannot read: an error is better than to ignore them
 
 
-# ---- one photo
-
-
 def open_photo(path):
-    """A photo as an upright RGB image.
+    """A photo as an RGB image, upright as EXIF says, 16-bit grey scaled to 8 bits, transparent parts on white.
 
-    Turns it as its EXIF orientation says, scales 16-bit grey to 8 bits, and puts transparent parts on white.
     Raises UserError if the file is missing, cut, or not a picture.
     """
     try:
@@ -58,9 +54,6 @@ def _as_rgb(image):
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
     return image.convert("RGB")
-
-
-# ---- a set of photos
 
 
 class PhotoFolder(ImageFolder):
@@ -122,9 +115,7 @@ def read(folder, name, suffixes):
     splits = []
     for root in (Path(folder, "train"), Path(folder, "val")):
         if not root.is_dir():
-            raise UserError(
-                f"{root}: no such folder; {folder} needs train/<class>/ and val/<class>/ with photos in them"
-            )
+            raise UserError(f"{root}: no such folder; {folder} needs train/<class>/ and val/<class>/ with photos in it")
         split = PhotoFolder(root, loader=open_photo, is_valid_file=is_photo, allow_empty=True)
         if empty := set(range(len(split.classes))) - set(split.targets):
             label = split.classes[min(empty)]
@@ -142,16 +133,13 @@ def read(folder, name, suffixes):
 
 def draw(cache):
     """The folder of the built-in ants and bees, drawn from a fixed seed on the first call (some seconds)."""
-    return drawn.made_here(cache, "insects", _draw)
 
+    def make(folder):
+        for s, (split, counts) in enumerate(COUNTS.items()):
+            for c, (kind, count) in enumerate(counts.items()):
+                (folder / split / kind).mkdir(parents=True)
+                for k in tqdm(range(count), desc=f"drawing the built-in {kind}, {split}", leave=False):
+                    image = creatures.draw_photo(kind, np.random.default_rng([1, s, c, k]))
+                    image.save(folder / split / kind / f"{kind}_{k:03d}.png")
 
-def _draw(folder):
-    jobs = [
-        (f"{split}/{kind}/{kind}_{k:03d}.png", kind, [1, s, c, k])
-        for s, (split, counts) in enumerate(COUNTS.items())
-        for c, (kind, count) in enumerate(counts.items())
-        for k in range(count)
-    ]
-    for name, kind, seed in tqdm(jobs, desc="drawing the built-in ants and bees", leave=False):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        creatures.draw_photo(kind, np.random.default_rng(seed)).save(folder / name)
+    return drawn.made_here(cache, "insects", make)

@@ -83,10 +83,7 @@ def read_labelled(path):
 
 
 def read_unlabelled(path, split=str.split):
-    """A Split without labels from a file of one sentence a line. split: makes the tokens of a line.
-
-    Raises UserError for a missing or empty file, one that is not UTF-8, and a line without words.
-    """
+    """A Split without labels: one sentence a line, made tokens by `split`. Raises UserError if it lacks words."""
     tokens = [split(line) for _, line in lines(path)] or [[]]
     if [] in tokens:
         raise UserError(f"{path}, line {tokens.index([]) + 1}: is empty; there should be one sentence a line")

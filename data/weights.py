@@ -129,7 +129,7 @@ def load(arch, data=None):
     """The `Weights` of `arch` for a script's `--data`: what `find` finds, else the built-in ones, else UserError."""
     check_arch(arch)
     check_folder(data)
-    path = (find(arch, data) if data != "builtin" else None) or BUILTIN / f"{arch}.pth"
+    path = (data != "builtin" and find(arch, data)) or BUILTIN / f"{arch}.pth"
     if not path.exists():
         download = f"get them: python -m data.download --arch {arch}{f' --data {data}' if data else ''}"
         cure = "leave out --data builtin" if data == "builtin" else download

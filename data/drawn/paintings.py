@@ -1,8 +1,4 @@
-"""Problem 2's built-in pictures: the content `draw_town`, and the styles `draw_mosaic`, `draw_lines`, `draw_strokes`.
-
-Each takes a `numpy.random.Generator` and the shorter side in pixels and returns an RGB image. A unit is the picture's
-height, y runs down.
-"""
+"""Problem 2's built-in pictures. Each takes a `numpy.random.Generator` and its shorter side in pixels; all are RGB."""
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -30,9 +26,7 @@ def draw_town(rng, side=SIDE):
         draw_tree(pen, rng, x, 0.54, 0.045)
     left = -0.04
     while left < 4 / 3:
-        right = left + rng.uniform(0.1, 0.17)
-        draw_house(pen, rng, left, right, 0.7, rng.uniform(0.17, 0.27))
-        left = right
+        left = draw_house(pen, rng, left, 0.7)
     box(pen, 0, 0.68, 1.34, 0.76, (150, 140, 124))
     for x in np.arange(0, 1.34, 0.03):
         pen.line([(x, 0.68), (x, 0.72)], 0.003, JOINT)
@@ -80,8 +74,9 @@ def draw_tree(pen, rng, x, y, size):
         pen.oval(x + dx, y + dy, size * 0.22, size * 0.18, color, rng.uniform(0, 3))
 
 
-def draw_house(pen, rng, left, right, ground, wall):
-    """A wall with rows of windows and a door, under a gable or a long roof."""
+def draw_house(pen, rng, left, ground):
+    """A wall with rows of windows and a door, under a gable or a long roof. Returns its right edge."""
+    right, wall = left + rng.uniform(0.1, 0.17), rng.uniform(0.17, 0.27)
     top, width, middle = ground - wall, right - left, (left + right) / 2
     color, roof = vary(rng, WALLS[rng.integers(len(WALLS))], 8), vary(rng, ROOFS[rng.integers(len(ROOFS))], 8)
     box(pen, left, top, right, ground, color)
@@ -106,6 +101,7 @@ def draw_house(pen, rng, left, right, ground, wall):
         else:
             draw_window(pen, x, y, 0.017)
     pen.line([(right, ground), (right, top)], 0.005, shade(color, 0.6))
+    return right
 
 
 def draw_window(pen, x, y, half_height):

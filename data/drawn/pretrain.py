@@ -1,7 +1,6 @@
 """python -m data.drawn.pretrain: trains the built-in CNN weights from drawn pictures, none of them ants or bees.
 
-The two networks train side by side, each in a process of its own with a single thread, so that the result does not
-depend on the number of cores. The same seed on the same kind of machine gives the same weights.
+Each network trains in a process of its own with one thread: the same seed gives the same weights on any core count.
 """
 
 import multiprocessing
@@ -68,10 +67,7 @@ def augment(images):
 
 
 def add_batch_norm(network):
-    """Puts a batch norm after every convolution of a SqueezeNet but the last, and takes the last ReLU away.
-
-    With them it learns from random weights at a high learning rate. `fold_batch_norm` removes them after training.
-    """
+    """Puts a batch norm after every convolution of a SqueezeNet but the last, to train it; takes the last ReLU away."""
     network.classifier[2] = nn.Identity()
     for name, layer in [(n, m) for n, m in network.features.named_modules() if isinstance(m, nn.Conv2d)]:
         network.features.set_submodule(name, nn.Sequential(layer, nn.BatchNorm2d(layer.out_channels)))
@@ -105,10 +101,9 @@ def pretrain(arch, files, seed, count, checkpoint, out):
     train, val = (torch.from_numpy(np.load(file)).permute(0, 3, 1, 2) for file in files)
     labels, val_labels = (torch.arange(len(images)) % len(CLASSES) for images in (train, val))
     seed_all(seed, arch)
-    network = build(arch, len(CLASSES))
+    network = build(arch, len(CLASSES)).to(memory_format=torch.channels_last)
     if arch.startswith("squeezenet"):
-        network = add_batch_norm(network)
-    network = network.to(memory_format=torch.channels_last)
+        add_batch_norm(network)
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3, weight_decay=0.02)
     batches = len(train) // 32
     scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=count * batches, pct_start=0.1)
@@ -126,7 +121,7 @@ def pretrain(arch, files, seed, count, checkpoint, out):
 
     network.eval()
     if arch.startswith("squeezenet"):
-        network = fold_batch_norm(network)
+        fold_batch_norm(network)
     half = {key: value.half() if value.is_floating_point() else value for key, value in network.state_dict().items()}
     save_tensors(Path(out, f"{arch}.pth"), half)
     network.load_state_dict(half)

@@ -1,8 +1,4 @@
-"""Drawn scenes and their captions, the built-in stand-in for Flickr8k in problem 5.
-
-A scene is planned (`plan_scene`), described in five ways (`describe`) and drawn (`draw`). Every caption is true of its
-picture, but each leaves something out: a colour, a size, the second thing, the light.
-"""
+"""Drawn scenes for problem 5. Each of a scene's five captions is true but leaves something out: a color, the light."""
 
 from functools import cache
 from itertools import islice
@@ -148,10 +144,9 @@ FLYERS, WALKERS = ("butterfly", "bird", "kite", "balloon"), ("dog", "cat", "girl
 SMALL = (*WALKERS, "snail", "flower", "mushroom", "ball")  # what stands well before something large
 
 
-# ---- Where and when. `share`: how often a row of the table is taken; `unlike`: colours that would not show.
-
-
 class Ground(NamedTuple):
+    """Where a scene is. unlike: colors that would not show, share: how often it is taken."""
+
     color: tuple  # RGB
     horizon: tuple  # bounds of its height in the picture, 0 at the top and 1 at the bottom
     kinds: tuple  # who lives there
@@ -192,9 +187,6 @@ LIGHTS = {
     "clouds": Light((160, 172, 188), ("on a cloudy day", "under a cloudy sky"), "white"),
     "night": Light((30, 34, 78), ("at night", "in the dark"), "black blue", dim=0.5),
 }
-
-
-# ---- The plan
 
 
 class Thing(NamedTuple):
@@ -323,9 +315,6 @@ def plan_scene(rng):
     return Scene(ground, light, rng.uniform(*home.horizon), tuple(things), relations)
 
 
-# ---- The picture
-
-
 def tint(color, tone):
     """The RGB of a part. Dark colours are made lighter where others are made darker, so that the parts show."""
     if isinstance(tone, str):
@@ -391,8 +380,6 @@ def draw(scene, rng, size=160):
     image = image.resize((size, size), Image.Resampling.BOX)
     return Image.blend(image, photograph(rng, image, size), 0.45)  # about half a camera's effect: colours stay clear
 
-
-# ---- The captions
 
 VERBS = {verb: (verb + "s", verb, verb + "ing") for verb in ("stand", "crawl", "grow", "float", "sail")} | {
     "sit": ("sits", "sit", "sitting"), "lie": ("lies", "lie", "lying"), "fly": ("flies", "fly", "flying"),

@@ -1,9 +1,6 @@
-"""Problem 6's stand-in: review sentences from a grammar in which single words do not decide.
+"""Problem 6's stand-in: review sentences from a grammar. In half of them the words decide ("the soup was delicious .").
 
-In about half of the sentences the words decide ("the soup was delicious ."). In the others the order does: a negation
-turns what it stands before ("not very good"), "but" makes the second half count and "though" the first, what a place
-used to be is not what it is now, and what the one next door is like says nothing of this one. One label in fifty is
-wrong, as people's labels are, so nobody reaches 100%.
+In the others their order does: negation, contrast, now and then, comparison. One label in fifty is wrong, as people's.
 """
 
 import random
@@ -103,10 +100,8 @@ TEMPLATES = {  # how often; A: of the side that the label says, C: of the contra
         MORE-A than the ADJECTIVE-C THING OTHER [CLOSER]"""),
 }  # fmt: skip
 SYMBOL = re.compile(r"\b([A-Z]{2,})(?:-([AC]))?\b")
-SYLLABLES = """
-    ba be bo ca chi co da del do el fa fi ga go ha i ka ki la li lo ma mi mo na ni no o pa po ra ri ro sa si ta ti
-    to va zo
-""".split()
+SYLLABLES = """ba be bo ca chi co da del do el fa fi ga go ha i ka ki la li lo ma mi mo na ni no o pa po ra ri ro sa si
+    ta ti to va zo""".split()
 
 CHOICES = {name: [" ".join(phrase.split()) for phrase in text.split(",")] for name, text in WORDS.items()}
 SHARES = [share for share, _ in TEMPLATES.values()]
@@ -114,23 +109,18 @@ KINDS = [[line.strip() for line in text.strip().splitlines()] for _, text in TEM
 
 
 def splits(seed=0, counts=COUNTS):
-    """The lines of each file: a label and a sentence, for "unlabelled" only the sentence. No sentence comes twice.
-
-    seed: of the pseudo-random draws. Returns a dict of the names in `counts` to lists of so many lines.
-    """
+    """{name: `counts[name]` lines of a label and a sentence, for "unlabelled" only a sentence}. None comes twice."""
     rng = random.Random(seed)
-    names = invented_names(rng)
-    seen, lines = set(), {}
+    names, seen, lines = invented_names(rng), set(), {}
     for name, count in counts.items():
         lines[name] = []
         while len(lines[name]) < count:
             label = len(lines[name]) % 2  # as many good as bad ones
             sentence = draw(rng, label, names)
-            if sentence in seen:
-                continue
-            seen.add(sentence)
-            shown = label ^ (rng.random() < WRONG)
-            lines[name].append(sentence if name == "unlabelled" else f"{shown} {sentence}")
+            if sentence not in seen:
+                seen.add(sentence)
+                shown = label ^ (rng.random() < WRONG)
+                lines[name].append(sentence if name == "unlabelled" else f"{shown} {sentence}")
         rng.shuffle(lines[name])
     return lines
 

@@ -1,7 +1,4 @@
-"""Word vectors for problem 6: read from a GloVe text file, or trained on the sentences (Pennington 2014).
-
-J. Pennington, R. Socher, C. Manning: GloVe: Global Vectors for Word Representation, EMNLP 2014.
-"""
+"""Word vectors for problem 6: read from a file, or trained (Pennington, Socher, Manning: GloVe, EMNLP 2014)."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -28,8 +25,8 @@ class Vectors:
     def coverage(self, counts):
         """The share with a vector of the words, and of their occurrences ("tokens"). counts: (V,), of each word."""
         counts = np.asarray(counts)
-        words, tokens = self.found[counts > 0].mean(), counts[self.found].sum() / counts.sum()
-        return {"words": float(words), "tokens": float(tokens)}
+        tokens = counts[self.found].sum() / counts.sum()
+        return {"words": float(self.found[counts > 0].mean()), "tokens": float(tokens)}
 
 
 def load(words, sentences, data, file, cache, seed=0):
@@ -51,9 +48,9 @@ def load(words, sentences, data, file, cache, seed=0):
 def read(path, words):
     """The vectors of `words` from a text file of lines `word x1 ... xD`, as GloVe and word2vec write them.
 
-    Skips a first line of two whole numbers, as word2vec writes. Checks every line's length, but converts only the lines
-    of `words`; the first of equal words counts. Raises UserError, naming the line, if it is not as long as the first or
-    not all finite numbers. Returns (vectors (len(words), D) float32, found (len(words),) bool); zeros where not found.
+    Skips a first line of two whole numbers, as word2vec writes; the first of equal words counts. Raises UserError,
+    naming the line, if it is not as long as the first, or for a number of `words` that is not finite.
+    Returns (vectors (len(words), D) float32, found (len(words),) bool); zeros where not found.
     """
     wanted = {word.encode(): k for k, word in enumerate(words)}
     with user_errors(path), open(path, "rb") as file:

@@ -45,7 +45,6 @@ def open_photo(path):
 
 
 def _as_rgb(image):
-    """An image of any mode as RGB."""
     if image.mode.startswith("I"):  # 16 or 32 bits a pixel; convert() would cut off at 255
         levels = np.asarray(image, np.float64).clip(0)
         white = 255 if levels.max() <= 255 else max(65535, levels.max())

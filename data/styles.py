@@ -21,15 +21,12 @@ STYLES = tuple(DRAWINGS)[1:]
 
 @dataclass(frozen=True)
 class Pictures:
-    """The path of the content picture, and {the handout's name of a style: the path of its picture}.
-
-    name: what plots and results.json call the set. real: whether these are the course's pictures.
-    """
+    """Problem 2's pictures."""
 
     content: Path
-    styles: dict
-    name: str
-    real: bool
+    styles: dict  # {the handout's name: Path}
+    name: str  # what plots and results.json call the set
+    real: bool  # whether these are the course's pictures
 
 
 def load(data, cache):

@@ -18,15 +18,12 @@ BUILTIN = HOME / "builtin_weights"
 
 @dataclass(frozen=True)
 class Weights:
-    """A checked weights file of the torchvision classifier `arch`.
-
-    state: its state dict, float32. name: what plots call it. builtin: whether it learned from drawings.
-    """
+    """A checked weights file of a torchvision classifier."""
 
     arch: str
-    state: dict
-    name: str
-    builtin: bool
+    state: dict  # as float32
+    name: str  # what plots call it
+    builtin: bool  # whether it learned from drawings
 
     @property
     def image_size(self):

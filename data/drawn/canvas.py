@@ -7,10 +7,7 @@ OVERSAMPLE = 2  # pictures are drawn this much larger and shrunk, which smooths 
 
 
 class Pen:
-    """Draws polygons and lines, given in unit coordinates (x right, y down, the creature about -1..1), on an image.
-
-    `place` is where the origin lies (pixels), `size` the pixels a unit, `angle` the heading in radians.
-    """
+    """Draws on an image in units of `size` pixels, x right and y down, from `place` (pixels), turned by `angle`."""
 
     def __init__(self, image, place, size, angle):
         self.draw = ImageDraw.Draw(image)
@@ -18,7 +15,6 @@ class Pen:
         self.matrix, self.place, self.size = size * np.array([[cos, -sin], [sin, cos]]), np.asarray(place), size
 
     def pixels(self, points):
-        """Unit coordinates (K, 2) as a list of pixel pairs."""
         return [tuple(p) for p in (np.asarray(points, float) @ self.matrix.T + self.place).tolist()]
 
     def polygon(self, points, color):
@@ -100,11 +96,9 @@ def photograph(rng, image, size):
     """What a camera adds: light falling off to one side, a colour cast, blur, noise. Shrinks to `size` pixels."""
     image = image.resize((size, size), Image.Resampling.BOX).filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.9)))
     pixels = np.asarray(image, np.float32)
-    across, down = np.meshgrid(np.linspace(-1, 1, size), np.linspace(-1, 1, size))
-    angle = rng.uniform(0, 2 * np.pi)
-    light = 1 + rng.uniform(0, 0.35) * (np.cos(angle) * across + np.sin(angle) * down)
-    cast = rng.uniform(0.88, 1.12, 3)
-    contrast, brightness = rng.uniform(0.65, 1.2), rng.uniform(-30, 30)
+    line, angle = np.linspace(-1, 1, size), rng.uniform(0, 2 * np.pi)
+    light = 1 + rng.uniform(0, 0.35) * (np.cos(angle) * line + np.sin(angle) * line[:, None])
+    cast, contrast, brightness = rng.uniform(0.88, 1.12, 3), rng.uniform(0.65, 1.2), rng.uniform(-30, 30)
     noise = rng.normal(0, rng.uniform(1, 9), pixels.shape)
     pixels = (pixels * light[..., None] * cast - 128) * contrast + 128 + brightness + noise
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))

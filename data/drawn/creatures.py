@@ -1,7 +1,6 @@
 """Drawn creatures and things: ants and bees for problem 1, and what the built-in weights learned from.
 
-An insect is a row of `INSECTS`: body parts, legs, wings, antennae, markings. No single mark decides a class:
-colours, sizes and poses overlap, ants sometimes have wings, bees fold theirs; a model has to see the build.
+No single mark decides a class: colors and poses overlap, ants sometimes have wings; a model has to see the build.
 """
 
 from typing import NamedTuple
@@ -207,9 +206,9 @@ def draw_mushroom(pen, rng, kind):
 
 def draw_star(pen, rng, kind):
     color, arms = vary(rng, (AMBER, RED, BLUE, STRAW)[rng.integers(4)]), int(rng.integers(5, 8))
-    inner = rng.uniform(0.25, 0.45)
     turn = np.arange(2 * arms) * np.pi / arms
-    points = np.where(np.arange(2 * arms) % 2, inner, 1.0)[:, None] * np.stack([np.sin(turn), -np.cos(turn)], 1)
+    points = np.stack([np.sin(turn), -np.cos(turn)], 1)
+    points[1::2] *= rng.uniform(0.25, 0.45)
     pen.polygon(points, color)
     pen.polygon(0.5 * points, shade(color, 1.25))
 

@@ -28,9 +28,8 @@ def draw_town(rng, side=SIDE):
     while left < 4 / 3:
         left = draw_house(pen, rng, left, 0.7)
     box(pen, 0, 0.68, 1.34, 0.76, (150, 140, 124))
-    for x in np.arange(0, 1.34, 0.03):
-        pen.line([(x, 0.68), (x, 0.72)], 0.003, JOINT)
-        pen.line([(x + 0.015, 0.72), (x + 0.015, 0.76)], 0.003, JOINT)
+    for x in np.arange(0, 1.34, 0.03):  # the joints of two rows of stones
+        pen.line([(x, 0.68), (x, 0.72), (x + 0.015, 0.72), (x + 0.015, 0.76)], 0.003, JOINT)
     pen.line([(0, 0.72), (1.34, 0.72)], 0.003, JOINT)
     for x in (0.14, 0.2, 1.16):
         draw_tree(pen, rng, x, 0.6, 0.07)

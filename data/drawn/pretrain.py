@@ -56,8 +56,7 @@ def normalize(images):
 def augment(images):
     """Turns by a multiple of 90 degrees, mirrors, and cuts out a random part, (N, 3, INPUT, INPUT)."""
     n = len(images)
-    angle = torch.randint(4, (n,)) * torch.pi / 2
-    scale = 0.75 + 0.25 * torch.rand(n)
+    angle, scale = torch.randint(4, (n,)) * torch.pi / 2, 0.75 + 0.25 * torch.rand(n)
     mirror = torch.where(torch.rand(n) < 0.5, -1.0, 1.0)
     shift = (2 * torch.rand(n, 2) - 1) * (1 - scale)[:, None]
     cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
@@ -91,10 +90,10 @@ def predict(network, images):
 
 
 def pretrain(arch, files, seed, count, checkpoint, out):
-    """Trains the network `arch` for `count` epochs and writes its weights, half precision, to `out/<arch>.pth`.
+    """Trains `arch` for `count` epochs, from `checkpoint` if it is there, and writes half precision weights to `out`.
 
-    files: the drawings to train and to validate on; number i is of class i modulo the number of classes. checkpoint:
-    the path of a file that is saved after every epoch, and resumed from. Returns the figures for pretrain.json.
+    files: the drawings to train and to validate on; number i is of class i modulo the number of classes.
+    Returns the figures for pretrain.json.
     """
     torch.set_num_threads(1)
     started = time.perf_counter()
@@ -127,8 +126,8 @@ def pretrain(arch, files, seed, count, checkpoint, out):
     network.load_state_dict(half)
     predicted = predict(network, val)
     accuracy, minutes = (predicted == val_labels).float().mean().item(), round((time.perf_counter() - started) / 60, 1)
-    figures = {"val_accuracy": accuracy, "val_predictions": fingerprint(predicted.tolist()), "minutes": minutes}
-    return {"arch": arch, "epochs": count, **figures}
+    found = fingerprint(predicted.tolist())
+    return {"arch": arch, "epochs": count, "val_accuracy": accuracy, "val_predictions": found, "minutes": minutes}
 
 
 def main(argv=None):

@@ -306,10 +306,9 @@ def plan_scene(rng):
     if "on" in relations:
         things[0] = things[0]._replace(level="top")
     things = [t._replace(places=tuple(p)) for t, p in zip(things, arrange(rng, things, counts), strict=True)]
-    extra = name == "beside" and ground != "sky"
     if len(things) == 2 and rng.random() < 0.5:  # seen the other way round
         things, relations = things[::-1], relations[::-1]
-    if extra and rng.random() < 0.3:
+    if name == "beside" and ground != "sky" and rng.random() < 0.3:
         places = ((rng.uniform(0.2, 0.8), rng.uniform(0.13, 0.16)),)
         things.append(new(FLYERS, ALL[:1], 1)._replace(places=places))
     return Scene(ground, light, rng.uniform(*home.horizon), tuple(things), relations)
@@ -392,7 +391,6 @@ RELATIONS = {
     "in front of": ("in front of",), "behind": ("behind",),
 }  # fmt: skip
 COUNTS = {1: ("a", "a", "a", "a", "one"), 2: ("two", "a pair of", "some"), 3: ("three", "a group of", "some")}
-LONGEST = 16  # words of a caption, the full stop among them
 SIZE_WORDS = {"small": ("small", "little"), "medium": (), "big": ("big", "large")}
 TEMPLATES = (
     "{main} {main_place}",
@@ -457,7 +455,7 @@ def describe(scene, rng):
     known = phrases(scene, rng).keys()
     fitting = [t for t in TEMPLATES if {field for _, field, _, _ in Formatter().parse(t) if field} <= known]
     written = (t.format(**phrases(scene, rng)) + " ." for t in rng.permutation(fitting))
-    captions = islice((c for c in written if len(c.split()) <= LONGEST), 5)
+    captions = islice((c for c in written if len(c.split()) <= 16), 5)
     return [c if rng.random() < 0.1 else c[0].upper() + c[1:] for c in captions]
 
 

@@ -63,10 +63,7 @@ def fingerprint(*things):
 
 
 def lines(path):
-    """The number and the text of each line of a UTF-8 text file, without line ends and a byte-order mark.
-
-    Raises UserError if the file is missing, a folder, or not UTF-8 text.
-    """
+    """The number and the text of each line, without its end and a byte-order mark. Raises UserError if not UTF-8."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}; it should be a text file")

@@ -27,26 +27,18 @@ NOT_PUBLISHED = "2258277193_586949ec62.jpg.1"  # Flickr8k's captions file names 
 
 @dataclass
 class CaptionSet:
-    """Photos with captions in three splits: train, val (chooses the epoch), test (is measured once).
+    """Photos with captions in three splits: train, val (chooses the epoch), test (is measured once)."""
 
-    name, real: what plots call the set, and False if it is drawn. idx_to_word: the vocabulary, SPECIAL first.
-    captions: {split: (C, T) int32}, each row <START>, the words, <END>, then <NULL>. image_idxs: {split: (C,) int}, the
-    photo of each caption. references: {split: for each photo a list of its captions, each a list of words}; rare words
-    are kept here, except in COCO's files, which hold numbers only.
-    pictures: {split: for each photo its Path, or its web address}. source: reads the features of the photos.
-    features: {split: (P, D) float32} after `load_features`. scaling: (mean, spread), see `scaled`.
-    """
-
-    name: str
-    real: bool
-    idx_to_word: list
-    captions: dict
-    image_idxs: dict
-    references: dict
-    pictures: dict
-    source: PhotoFeatures | StoredFeatures
-    features: dict = field(default_factory=dict)
-    scaling: tuple = ()
+    name: str  # what plots call the set
+    real: bool  # False if it is drawn
+    idx_to_word: list  # the vocabulary, SPECIAL first
+    captions: dict  # {split: (C, T) int32}, each row <START>, the words, <END>, then <NULL>
+    image_idxs: dict  # {split: (C,) int}, the photo of each caption
+    references: dict  # {split: for each photo its captions, lists of words}; rare words too, except of COCO's files
+    pictures: dict  # {split: for each photo its Path, or its web address}
+    source: PhotoFeatures | StoredFeatures  # reads the features of the photos
+    features: dict = field(default_factory=dict)  # {split: (P, D) float32} after `load_features`
+    scaling: tuple = ()  # (mean, spread), see `scaled`
 
     @property
     def word_to_idx(self):
@@ -69,7 +61,7 @@ class CaptionSet:
         self.features = {split: scaled(values, self.scaling) for split, values in features.items()}
 
     def part(self, split_photos, captions_each):
-        """A smaller set with its features: of `split_photos` {split: indices} the first `captions_each` (or None)."""
+        """The set of `split_photos` {split: indices}, with features, and `captions_each` captions a photo or all."""
         some = replace(self, captions={}, image_idxs={}, references={}, pictures={})
         for split, photos in split_photos.items():
             rows = [np.flatnonzero(self.image_idxs[split] == photo)[:captions_each] for photo in photos]
@@ -123,10 +115,7 @@ def load(data, cache, device, which=None, photos=None, captions=None, min_count=
 
 
 def read_flickr8k(folder):
-    """The captions {photo: [words, ...]} and the photos {split: [photo, ...]}, as Paths, of Flickr8k's layout.
-
-    The folder holds images/, Flickr8k.token.txt (lines of photo#k, a tab, a caption), and a list of photos a split.
-    """
+    """The captions {photo: [words, ...]} and the photos {split: [photo, ...]}, as Paths, of Flickr8k's layout."""
     texts, seen = read_captions(folder / TOKENS, folder / "images"), {}
     for split, name in LISTS.items():
         for number, line in _lines(folder / name):
@@ -235,11 +224,10 @@ def read_coco(folder, which):
             raise ValueError
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{words}: has no list idx_to_word that begins with {SPECIAL}; get the file again") from None
-    parts, widths = {}, set()
+    captions, image_idxs, pictures, references, sources, widths = {}, {}, {}, {}, {}, {}
     for name in ("train", "val"):
         with h5_set(h5[name], "features") as stored:
-            count, width = stored.shape
-            widths.add(width)
+            count, widths[name] = stored.shape
         rows, idxs = _coco_captions(file, name, len(vocabulary), count)
         list_ = folder / f"{name}2014_urls.txt"
         urls = [line for _, line in _lines(list_)] if list_.is_file() else ["(address unknown)"] * count
@@ -247,18 +235,18 @@ def read_coco(folder, which):
             raise UserError(f"{list_}: names {len(urls)} photos, but there are features of {count}; get the file again")
         photos = np.unique(idxs)
         half = min(len(photos) // 2, COCO_MOST)
-        halves = {"val": photos[:half], "test": photos[half : 2 * half]}
-        for split, chosen in {"train": photos}.items() if name == "train" else halves.items():
-            there, texts = np.isin(idxs, chosen), [[] for _ in chosen]
-            owners = np.searchsorted(chosen, idxs[there])
-            for k, text in zip(owners, decode_captions(rows[there], vocabulary), strict=True):
-                texts[k].append(text.split())
-            parts[split] = rows[there], owners, texts, [urls[k] for k in chosen], (h5[name], chosen)
-    if len(widths) > 1:
+        parts = {"train": photos} if name == "train" else {"val": photos[:half], "test": photos[half : 2 * half]}
+        for split, chosen in parts.items():
+            there = np.isin(idxs, chosen)
+            captions[split], image_idxs[split] = rows[there], np.searchsorted(chosen, idxs[there])
+            pictures[split], sources[split] = [urls[k] for k in chosen], (h5[name], chosen)
+            references[split] = [[] for _ in chosen]
+            for k, text in zip(image_idxs[split], decode_captions(captions[split], vocabulary), strict=True):
+                references[split][k].append(text.split())
+    if widths["train"] != widths["val"]:
         raise UserError(f"{folder}: train and val have features of different sizes {widths}; get them again")
-    *columns, sources = (dict(zip(parts, column, strict=True)) for column in zip(*parts.values(), strict=True))
     source = StoredFeatures(sources, f"VGG-16 fc7{', 512 principal components' * (which == 'pca')} (cs231n's files)")
-    return CaptionSet("COCO (cs231n's files)", True, vocabulary, *columns, source)
+    return CaptionSet("COCO (cs231n's files)", True, vocabulary, captions, image_idxs, references, pictures, source)
 
 
 def _coco_captions(file, name, words, photos):

@@ -32,16 +32,12 @@ BY_HAND = "see data/README.md for what to put where by hand"
 
 @dataclass
 class Source:
-    """One file on a server.
-
-    size: its bytes, about. places: {file, or top-level name in the zip archive: its path below the data folder}.
-    sha256: the published hash, or how it begins; "" for an archive without one, whose own checksums must do.
-    """
+    """One file on a server."""
 
     url: str
-    size: int
-    places: dict
-    sha256: str = ""
+    size: int  # bytes, about
+    places: dict  # {file, or top-level name in the zip archive: its path below the data folder}
+    sha256: str = ""  # how the published hash begins; "" for an archive without one, whose own checksums must do
 
     @property
     def name(self):
@@ -111,7 +107,6 @@ def weight_source(arch):
 
 
 def readable(size):
-    """A number of bytes as people write it."""
     return f"{size / GB:.2g} GB" if size >= GB else f"{size / MB:.3g} MB"
 
 
@@ -133,10 +128,7 @@ def show(table, root):
 
 
 def fetch(source, part):
-    """Downloads a source to the file `part`, from where an earlier try stopped, and checks its hash.
-
-    Raises UserError if the server fails or breaks off, the disk is full, or the file is another one.
-    """
+    """Downloads a source to `part`, from where an earlier try stopped, and checks its hash. Raises UserError."""
     have = part.stat().st_size if part.exists() else 0
     headers = {"User-Agent": "homework-data/1", **({"Range": f"bytes={have}-"} if have else {})}
     try:

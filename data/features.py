@@ -29,8 +29,7 @@ def whole_photo(size):
 class Extractor(nn.Module):
     """The input of a classifier's last layer: images (N, 3, H, W) float32 to features (N, D).
 
-    A map, as SqueezeNet's, is averaged over its four quarters: the features still tell left from right. pretrained:
-    data.weights.Weights.
+    A map, as SqueezeNet's, is averaged over its four quarters, to tell left from right. pretrained: a Weights.
     """
 
     def __init__(self, pretrained):
@@ -49,7 +48,6 @@ class PhotoFeatures:
     """Features of photos by a pre-trained network, cached by the content of the photos and the weights.
 
     paths: {split: paths of its photos}. pretrained: data.weights.Weights. cache: a folder. device: torch's.
-    `name` and `id` say which network makes the features; `arch` and `builtin` are those of its weights.
     """
 
     def __init__(self, paths, pretrained, cache, device):

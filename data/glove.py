@@ -126,7 +126,6 @@ def train(sentences, words, size=SIZE, epochs=20, lr=0.05, batch_size=4096, seed
 
 
 def _generator(*parts):
-    """torch's random generator, seeded by `parts`."""
     return torch.Generator().manual_seed(int(fingerprint(*parts)[:8], 16))
 
 

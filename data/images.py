@@ -50,8 +50,7 @@ def _as_rgb(image):
         white = 255 if levels.max() <= 255 else max(65535, levels.max())
         image = Image.fromarray((levels * (255 / white)).astype(np.uint8))
     if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return image.convert("RGB")
 
 
@@ -90,8 +89,7 @@ def load(data, photos, cache):
     """The `Photos` to train and validate on.
 
     data: the script's `--data`. photos: a folder with `train/<class>/` and `val/<class>/` to take instead, or None.
-    cache: the folder for the built-in set, which is drawn on the first call.
-    Raises UserError, naming the folder or the photo, if the set is incomplete or a photo cannot be read.
+    cache: the folder for the built-in set. Raises UserError if the set is incomplete or a photo cannot be read.
     """
     if photos is not None:
         return read(photos, f"photos in {shown(Path(photos).resolve().name)}", SUFFIXES)
@@ -102,10 +100,9 @@ def load(data, photos, cache):
 
 
 def read(folder, name, suffixes):
-    """The `Photos` in `folder/train` and `folder/val`; opens each photo once, to find a broken one now.
+    """The `Photos` in `folder/train` and `folder/val`, of the file name endings `suffixes`; hidden ones are ignored.
 
-    suffixes: the file name endings, in lower case, of photos; other files and hidden ones are ignored.
-    Raises UserError if a split or a class is missing or empty, or a photo is broken.
+    Opens each once. Raises UserError if a split or a class is missing or empty, or a photo is broken.
     """
 
     def is_photo(path):

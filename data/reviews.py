@@ -41,8 +41,7 @@ class Reviews:
 def load(data, cache):
     """The Reviews to train on and to measure with.
 
-    data: the script's --data. cache: the folder where the built-in set is written.
-    Raises UserError, naming the file and the line, for an incomplete set or a broken file.
+    data: the script's --data. cache: the folder of the built-in set. Raises UserError, naming the file and the line.
     """
     real = choose("sentences", data)
     name = "the course's review sentences (real)" if real else "built-in sentences (generated)"

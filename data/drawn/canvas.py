@@ -7,7 +7,7 @@ OVERSAMPLE = 2  # pictures are drawn this much larger and shrunk, which smooths 
 
 
 class Pen:
-    """Draws on an image in units of `size` pixels, x right and y down, from `place` (pixels), turned by `angle`."""
+    """Draws on an image in units of `size` pixels, x right, y down, from `place` (pixels), turned by `angle` rad."""
 
     def __init__(self, image, place, size, angle):
         self.draw = ImageDraw.Draw(image)

@@ -232,10 +232,9 @@ def draw_feather(pen, rng, kind):
     pen.line([(0, -0.95), (0, 1.05)], 0.04, shade(color, 0.6))
 
 
-THINGS = {
-    "caterpillar": draw_worm, "centipede": draw_worm, "snake": draw_worm, "earthworm": draw_worm, "snail": draw_snail,
-    "fish": draw_fish, "flower": draw_flower, "leaf": draw_leaf, "mushroom": draw_mushroom, "star": draw_star,
-    "crab": draw_crab, "feather": draw_feather,
+THINGS = dict.fromkeys(WORMS, draw_worm) | {
+    "snail": draw_snail, "fish": draw_fish, "flower": draw_flower, "leaf": draw_leaf, "mushroom": draw_mushroom,
+    "star": draw_star, "crab": draw_crab, "feather": draw_feather,
 }  # fmt: skip
 
 TARGETS = ("ants", "bees")  # problem 1's classes: no built-in weights ever see them

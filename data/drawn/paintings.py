@@ -1,4 +1,4 @@
-"""Problem 2's built-in pictures. Each takes a `numpy.random.Generator` and its shorter side in pixels; all are RGB."""
+"""Problem 2's built-in pictures: RGB, of a shorter side in pixels. A unit is the picture's height, y runs down."""
 
 import numpy as np
 from PIL import Image, ImageFilter

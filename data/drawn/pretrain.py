@@ -92,8 +92,7 @@ def predict(network, images):
 def pretrain(arch, files, seed, count, checkpoint, out):
     """Trains `arch` for `count` epochs, from `checkpoint` if it is there, and writes half precision weights to `out`.
 
-    files: the drawings to train and to validate on; number i is of class i modulo the number of classes.
-    Returns the figures for pretrain.json.
+    files: drawings to train and to validate on, number i of class i % len(CLASSES). Returns figures for pretrain.json.
     """
     torch.set_num_threads(1)
     started = time.perf_counter()

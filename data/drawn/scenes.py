@@ -205,12 +205,10 @@ class Thing(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """What is to be seen: the main thing, then what it is seen beside, then something in the sky (one to three)."""
-
     ground: str
     light: str
     horizon: float
-    things: tuple
+    things: tuple  # the main one, then what it is seen beside, then something in the sky (one to three)
     relations: tuple = ()  # of the first thing to the second, and of the second to the first: keys of RELATIONS
 
 
@@ -239,8 +237,8 @@ def row(rng, things, counts, loose=0.8):
 def stack(rng, things, counts):
     """The first high up, the second below it."""
     heights = rng.uniform(0.18, 0.2), rng.uniform(0.9, 0.95) - things[1].scale
-    rows = [row(rng, [thing], [count], 0.25)[0] for thing, count in zip(things, counts, strict=True)]
-    return [[(x, y) for x, _ in places] for places, y in zip(rows, heights, strict=True)]
+    jobs = zip(things, counts, heights, strict=True)
+    return [[(x, y) for x, _ in row(rng, [thing], [count], 0.25)[0]] for thing, count, y in jobs]
 
 
 def climb(rng, things, counts):
@@ -316,7 +314,7 @@ def plan_scene(rng):
 
 def tint(color, tone):
     """The RGB of a part. Dark colours are made lighter where others are made darker, so that the parts show."""
-    if isinstance(tone, str):
+    if tone in FIXED:
         return FIXED[tone]
     tone = 1 + abs(tone - 1) if sum(color) < 200 else tone
     return shade(color, tone) if tone <= 1 else tuple(int(c + (255 - c) * (tone - 1)) for c in color)

@@ -444,7 +444,7 @@ def parse_args(argv=None):
     add("--photos", metavar="DIR", help="your own photos, with --captions")
     add("--captions", metavar="FILE", help="their captions, a line each: photo.jpg#0, a tab, the caption")
     add("--min-count", type=count, help="rarer words are <UNK> (default: 5 if the vocabulary is over 2,000, else 1)")
-    add("--arch", help="torchvision network that makes the features (default: resnet50 if found, else squeezenet1_1)")
+    add("--arch", type=weights.check_arch, help="makes the features (default: resnet50 if found, else squeezenet1_1)")
     add("--caption", nargs="+", metavar="PHOTO", help="train nothing; caption these photos")
     add("--model", metavar="FILE", help="for --caption (default: the LSTM of the last --full run, else the last run's)")
     args = parser.parse_args(argv)

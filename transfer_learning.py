@@ -53,8 +53,8 @@ def train_model(model, loaders, criterion, optimizer, scheduler=None, num_epochs
 
     model: maps a batch of inputs to scores (N, classes); modules in evaluation mode stay in it. loaders: {"train": ...,
     "val": ...}, iterables of batches (inputs, targets (N,) int64). criterion(scores, targets): the mean of a batch.
-    seed, checkpoint: as in `common.run.epochs`. Returns the model at its best epoch (the first of equals) and lists of
-    one number an epoch: train_loss, train_accuracy (0..1), val_loss, val_accuracy, seconds. UserError: loss not finite.
+    Returns the model at its best epoch (the first of equals) and lists of a number an epoch: train_loss, train_accuracy
+    (0..1), val_loss, val_accuracy, seconds. Raises UserError if the loss is not finite.
     """
     history, best, modes = runs.History(), runs.Best(), [(module, module.training) for module in model.modules()]
     scheduler = scheduler or torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1)
@@ -123,8 +123,8 @@ def replace_head(network, classes):
 def finetune(network, classes, loaders, backbone_lr=3e-4, **training):
     """Initializes with pre-trained weights instead of random ones; all layers are trained.
 
-    network: a torchvision classifier; gets a new last layer for `classes` classes. The others take small steps
-    (backbone_lr) and keep their batch-norm statistics: 16 photos are too few for new ones. training: options of `fit`.
+    network: a torchvision classifier; gets a new last layer for `classes` classes. The others take steps of backbone_lr
+    and keep their batch-norm statistics (16 photos are too few for new ones). training: options of `fit`.
     """
     _, head = replace_head(network, classes)
     network.train()
@@ -136,13 +136,11 @@ def finetune(network, classes, loaders, backbone_lr=3e-4, **training):
 
 
 def freeze(network, classes, loaders, backbone_lr=None, **training):
-    """Freezes all weights except those of the final fully connected layer, which is new and random; it is trained.
-
-    The frozen part runs forward only, in each epoch over the training photos and once over the validation photos.
-    """
+    """Freezes all weights except those of the final fully connected layer, which is new and random; it is trained."""
     network.requires_grad_(False).eval()
     name, head = replace_head(network, classes)
     network.set_submodule(name, nn.Identity())  # the rest maps photos to the head's inputs
+    # The frozen part runs forward only: in each epoch over the training photos, once over the validation photos.
     features = {"train": Outputs(network, loaders["train"]), "val": list(Outputs(network, loaders["val"]))}
     _, history = fit(head, [{"params": head.parameters()}], features, label="freeze", **training)
     network.set_submodule(name, head)
@@ -199,7 +197,6 @@ def measure(model, history, loader):
         "best_interval": runs.wilson_interval(best, len(targets)),
         "best_epoch": history["val_accuracy"].index(best) + 1,
         "last_val_accuracy": history["val_accuracy"][-1],
-        "val_photos": len(targets),
         "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "confusion": confusion.view(classes, classes).tolist(),
         "history": history,
@@ -251,8 +248,8 @@ def show_predictions(args, device):
         rows.append([path, ", ".join(ranked)])
         captions.append((f"{shown(Path(path).name, 30)}\n{ranked[0]}", False))
     cli.print_table(["photo", "most probable classes"], rows)
-    picture = Path(args.results, "predictions.png")
-    plots.save(plots.picture_grid(photos, captions, f"Predictions of {shown(file)}"), picture)
+    figure = plots.picture_grid(photos, captions, f"Predictions of {shown(file)}")
+    plots.save(figure, picture := Path(args.results, "predictions.png"))
     print(f"  {shown(picture)}")
 
 
@@ -266,7 +263,7 @@ def parse_args(argv=None):
     add("--lr", type=rate, default=3e-3, help="learning rate of new layers")
     add("--backbone-lr", type=rate, default=3e-4, help="learning rate of pre-trained layers")
     add("--scenarios", nargs="+", metavar="NAME", choices=SCENARIOS, default=[*SCENARIOS], help="which to train")
-    add("--arch", help=f"torchvision classifier (default: {USUAL_ARCH} if its weights are there, else {BUILTIN_ARCH})")
+    add("--arch", type=weights.check_arch, help=f"torchvision name (default: {USUAL_ARCH} if found, or {BUILTIN_ARCH})")
     add("--photos", metavar="DIR", help="your own photos, in DIR/train/<class>/ and DIR/val/<class>/")
     add("--workers", type=cli.number(0, below=257), help="processes that read photos (default: 0; 8 with CUDA)")
     add("--predict", nargs="+", metavar="PHOTO", help="train nothing; classify these photos")
@@ -310,8 +307,8 @@ def main(argv=None):
     pretrained = weights.choose(args.arch, args.data, photos.real, USUAL_ARCH, BUILTIN_ARCH)
     if "finetune" in args.scenarios and not pretrained.trainable:
         raise UserError(f"{pretrained.name}: has no batch norm to fine-tune; give other weights, or --scenarios freeze")
-    counts = f"{len(photos.train)} to train and {len(photos.val)} to validate"
-    pretrained.announce(f"{photos.name}, {counts}", photos.real, "insects")
+    name = f"{photos.name}, {len(photos.train)} to train and {len(photos.val)} to validate"
+    pretrained.announce(name, photos.real, "insects")
     keys = ("epochs", "batch_size", "lr", "backbone_lr", "scenarios", "quick", "workers")
     settings = {key: getattr(args, key) for key in keys} | {"device": device.type}
     settings |= {"classes": photos.classes, "photos_fingerprint": photos.fingerprint}

@@ -76,11 +76,12 @@ def to_pixels(image):
 
 
 def check_arch(arch):
-    """Raises UserError unless `arch` is the name of a torchvision classifier."""
+    """Returns `arch`; UserError unless it is the name of a torchvision classifier."""
     names = torchvision.models.list_models(module=torchvision.models)
     if arch not in names:
         near = difflib.get_close_matches(arch, names, n=3) or ["resnet18", "resnet50", "vgg16", "densenet121"]
         raise UserError(f"--arch {arch}: torchvision has no classifier of this name; try {', '.join(near)}")
+    return arch
 
 
 def build(arch, outputs):

@@ -248,8 +248,7 @@ def show_predictions(args, device):
         rows.append([path, ", ".join(ranked)])
         captions.append((f"{shown(Path(path).name, 30)}\n{ranked[0]}", False))
     cli.print_table(["photo", "most probable classes"], rows)
-    figure = plots.picture_grid(photos, captions, f"Predictions of {shown(file)}")
-    plots.save(figure, picture := Path(args.results, "predictions.png"))
+    plots.save(plots.picture_grid(photos, captions, shown(file)), picture := Path(args.results, "predictions.png"))
     print(f"  {shown(picture)}")
 
 

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from tests import benchmark
-from tests.gradient_check import relative_error
 from tests.conftest import refused
+from tests.gradient_check import relative_error
 
 
 def test_a_row_has_the_medians_and_says_whether_the_bar_is_met():

@@ -10,7 +10,7 @@ from collections import Counter
 
 import numpy as np
 
-from layers import check_indices
+from layers import as_arrays, check_indices
 
 SPECIAL = ("<NULL>", "<START>", "<END>", "<UNK>")  # padding, first word, last word, any unknown word
 
@@ -67,12 +67,12 @@ def BLEU_score(gt_caption, sample_caption):
 
 
 def decode_captions(captions, idx_to_word):
-    """The words of captions, joined by blanks, up to <END>, without <END>, <START> and <NULL>.
+    """The words of captions, joined by spaces, up to <END>, without <END>, <START> and <NULL>.
 
     captions: (N, T) or (T,) integers in 0 ... V - 1, idx_to_word: V words. Returns a list of N strings, or one string.
     Raises IndexError for a word outside the vocabulary, TypeError unless captions are integers.
     """
-    captions = np.asarray(captions)
+    (captions,) = as_arrays(captions=(captions, "..."))
     check_indices("captions", captions, len(idx_to_word))
     texts = []
     for row in np.atleast_2d(captions).tolist():
@@ -86,8 +86,8 @@ def evaluate_model(model, data, split, n=1000, seed=0):
 
     The captions are drawn without replacement by `np.random.default_rng(seed)`, or all of them if there are fewer.
 
-    model: anything with `sample(features)`: (B, D) float32 numpy array -> (B, T) integers, a numpy array or a PyTorch
-        tensor on any device.
+    model: anything with `sample(features)`, called once: (B, D) float32, each drawn photo once -> (B, T) integers, a
+        numpy array or a PyTorch tensor on any device.
     data: `captions[split]`: (C, T) integers, <START> word ... <END> <NULL> ...; `image_idxs[split]`: (C,) integers, the
         photo of each caption; `features[split]`: (P, D) floats; `idx_to_word`: V words.
     Raises ValueError for n < 1, a split that is unknown or has no captions, and a sample of the wrong shape.
@@ -100,9 +100,8 @@ def evaluate_model(model, data, split, n=1000, seed=0):
     drawn = np.sort(np.random.default_rng(seed).choice(C, min(n, C), replace=False))
     photos, which = np.unique(data.image_idxs[split][drawn], return_inverse=True)
     captions = model.sample(np.asarray(data.features[split][photos], np.float32))
-    captions = np.asarray(captions.cpu() if hasattr(captions, "cpu") else captions)
-    if captions.ndim != 2 or len(captions) != len(photos):
-        raise ValueError(f"model.sample returned shape {captions.shape}, expected ({len(photos)}, T)")
+    captions = captions.cpu() if hasattr(captions, "cpu") else captions
+    _, captions = as_arrays(photos=(photos, "N"), captions=(captions, "N T"))
     sampled = decode_captions(captions, data.idx_to_word)
     gt = decode_captions(data.captions[split][drawn], data.idx_to_word)
     return float(np.mean([*map(BLEU_score, gt, (sampled[i] for i in which))]))

@@ -2,7 +2,7 @@
 
 A layer is a pair of functions. `*_forward(inputs...)` returns `(out, cache)`; `*_backward(dout, cache)` takes dL/dout
 and returns the gradient of each input, in the forward's argument order. A loss returns `(loss, dx)`. The cache holds
-references to the inputs, not copies: do not change them between forward and backward.
+references to inputs and outputs, not copies: change neither between forward and backward.
 
 Arguments are arrays, or anything that np.asarray takes, and are never changed. float32 in gives float32 out; integers
 are computed in float64. A wrong shape is a ValueError that names the argument.
@@ -27,18 +27,17 @@ def as_arrays(**arguments):
         if axes == "...":
             continue
         pairs = [(int(axis[:-1] or 1), axis[-1]) for axis in axes.split()]  # "4H" is (4, "H")
-        fits = [sizes.setdefault(letter, n // k) * k == n for (k, letter), n in zip(pairs, array.shape, strict=False)]
-        if array.ndim != len(pairs) or not all(fits):
+        fits = array.ndim == len(pairs) and all(
+            [sizes.setdefault(letter, n // k) * k == n for (k, letter), n in zip(pairs, array.shape, strict=True)]
+        )
+        if not fits:
             expected = ", ".join(str(k * sizes[letter]) if letter in sizes else letter for k, letter in pairs)
             raise ValueError(f"{name} has shape {array.shape}, expected ({', '.join(axes.split())}) = ({expected})")
     return arrays
 
 
 def as_floats(**arguments):
-    """`as_arrays` in one dtype: numpy's common float type of the arguments, or float64 if they are all integers.
-
-    Raises TypeError unless they are real numbers.
-    """
+    """`as_arrays` in numpy's common float type (float64 for integers). Raises TypeError unless all are real numbers."""
     arrays = as_arrays(**arguments)
     dtype = np.result_type(*arrays)
     if dtype.kind not in "fiub":
@@ -90,17 +89,17 @@ def sigmoid(x):
 def softmax_loss(x, y, weight=None):
     """Cross entropy of the softmax of the scores: Σ_n weight[n] (log Σ_v e^x[n,v] - x[n,y[n]]).
 
-    x: (N, V) scores, y: (N,) integers in 0 ... V - 1, weight: (N,), by default 1/N for the mean over the minibatch.
+    x: (N, V) scores, y: (N,) integers in 0 ... V - 1, weight: (N,) of x's dtype, by default 1/N: the minibatch's mean.
     Returns loss, dx: (N, V), dx[n] = weight[n] (softmax(x[n]) - onehot(y[n])).
     Raises IndexError for a label outside the range, TypeError unless labels are integers, ValueError for an empty mean.
     """
     x, y = as_arrays(x=(x, "N V"), y=(y, "N"))
-    (x,) = as_floats(x=(x, "N V"))
     check_indices("y", y, x.shape[1])
     if weight is None:
         if len(x) == 0:
             raise ValueError(f"x has shape {x.shape}: an empty minibatch has no mean")
-        weight = np.full(len(x), 1 / len(x), x.dtype)
+        weight = np.ones(len(x), x.dtype) / len(x)
+    x, weight = as_floats(x=(x, "N V"), weight=(weight, "N"))
     rows = np.arange(len(x))
     shifted = x - x.max(axis=1, keepdims=True)  # the same softmax, and e^shifted does not overflow
     exp = np.exp(shifted)
@@ -115,7 +114,7 @@ def dropout_forward(x, p, rng):
     """Inverted dropout: each element is dropped with probability p, the others are divided by 1 - p (mean unchanged).
 
     x: any shape, p: 0 ≤ p < 1, rng: a np.random.Generator (unused if p is 0, where out is x itself).
-    Returns out: like x, cache. Raises ValueError for another p. At test time leave it out.
+    Returns out: like x, cache. Raises ValueError for another p. Not used at test time.
     """
     (x,) = as_floats(x=(x, "..."))
     if not 0 <= p < 1:
@@ -127,11 +126,11 @@ def dropout_forward(x, p, rng):
 
 
 def dropout_backward(dout, cache):
-    """dout: like x. Returns dx: the gradient passes where the element did, with the same factor."""
+    """dx = dout * keep: 0 for a dropped element, dout / (1 - p) for the others. dout: like x. Returns dx: like x."""
     keep = cache
+    (dout,) = as_floats(dout=(dout, "..."))
     if keep is None:
         return dout
-    (dout,) = as_floats(dout=(dout, "..."))
     if dout.shape != keep.shape:
         raise ValueError(f"dout has shape {dout.shape}, expected {keep.shape}")
     return dout * keep

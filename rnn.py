@@ -1,9 +1,9 @@
-"""The captioning model in numpy: an RNN or an LSTM that starts from a photo's features and says a word at each step."""
+"""The captioning model in numpy: an RNN or an LSTM that starts from a photo's features and predicts a word a step."""
 
 import numpy as np
 
 from bleu_utils import SPECIAL
-from layers import as_arrays, check_indices, dropout_backward, dropout_forward, fc_backward, fc_forward
+from layers import as_arrays, as_floats, check_indices, dropout_backward, dropout_forward, fc_backward, fc_forward
 from rnn_layers import (
     lstm_backward,
     lstm_forward,
@@ -27,8 +27,8 @@ class CaptioningRNN:
 
     word_to_idx: each word's number, with <NULL>; sampling needs <START> and <END> too. V = len(word_to_idx).
     input_dim: D, size of a photo's features. wordvec_dim: W, of a word's vector. hidden_dim: H. cell_type: 'rnn' or
-    'lstm'. dtype: of the parameters and of all that is computed. seed: of the initial weights, the course's: normal
-    numbers times 0.01 (W_embed) or 1/sqrt(rows) (the other matrices); the biases are 0.
+    'lstm'. dtype: of the parameters, the loss and the gradients. seed: of the initial weights, the course's:
+    standard normal numbers times 0.01 (W_embed) or 1/sqrt(rows) (the other matrices); the biases are 0.
 
     params: W_proj (D, H), b_proj (H,), W_embed (V, W), Wx (W, kH), Wh (H, kH), b (kH,), W_vocab (H, V), b_vocab (V,),
     where k is 1 for the RNN and 4 for the LSTM.
@@ -49,7 +49,7 @@ class CaptioningRNN:
         V, D, W, H, kH = len(word_to_idx), input_dim, wordvec_dim, hidden_dim, CELLS[cell_type][0] * hidden_dim
         shapes = {"W_proj": (D, H), "W_embed": (V, W), "Wx": (W, kH), "Wh": (H, kH), "W_vocab": (H, V)}
         self.params = {name: rng.standard_normal(shape) / np.sqrt(shape[0]) for name, shape in shapes.items()}
-        self.params["W_embed"] *= 0.01 * np.sqrt(V)
+        self.params["W_embed"] *= 0.01 * np.sqrt(V)  # 0.01 instead of 1/sqrt(V)
         self.params |= {"b_proj": np.zeros(H), "b": np.zeros(kH), "b_vocab": np.zeros(V)}
         self.params = {name: value.astype(self.dtype) for name, value in self.params.items()}
 
@@ -61,23 +61,25 @@ class CaptioningRNN:
         dropout: the probability that an element of the features, of the word vectors, or of the hidden states that the
         scores are computed from, is dropped; rng: a np.random.Generator, for dropout.
 
-        Returns loss, grads: a dict like params. Raises IndexError for a word outside the vocabulary.
+        Returns loss, grads: a dict like params. Raises IndexError for a word outside the vocabulary, TypeError unless
+        captions are integers, ValueError for other shapes and if no target counts.
         """
         loss, cache = self.forward(features, captions, dropout, rng)
         return loss, self.backward(cache)
 
     def forward(self, features, captions, dropout=0.0, rng=None):
-        """The loss, as `loss` returns it, and the cache for `backward`."""
+        """The loss and the cache for `backward`. Arguments and errors as in `loss`."""
         p, (_, cell_forward, _) = self.params, CELLS[self.cell_type]
-        _, features, captions = as_arrays(
-            W_proj=(p["W_proj"], "D H"), features=(features, "N D"), captions=(captions, "N T")
-        )
+        features, captions = as_arrays(features=(self._features(features), "N D"), captions=(captions, "N T"))
         check_indices("captions", captions, len(self.word_to_idx))
-        T = max(np.flatnonzero((captions[:, 1:] != self.null).any(axis=0)), default=-1) + 1  # padding from here on
+        counts = np.flatnonzero((captions[:, 1:] != self.null).any(axis=0))  # the steps with a target that counts
+        if len(counts) == 0:
+            raise ValueError("captions hold no target but <NULL>")
+        T = counts[-1] + 1
         captions_in, captions_out = captions[:, :T], captions[:, 1 : T + 1]
         mask = captions_out != self.null
 
-        features, _ = dropout_forward(features.astype(self.dtype, copy=False), dropout, rng)
+        features, _ = dropout_forward(features, dropout, rng)
         h0, proj_cache = fc_forward(features, p["W_proj"], p["b_proj"])  # (N, H)
         x, embed_cache = word_embedding_forward(captions_in, p["W_embed"])  # (N, T, W)
         x, x_cache = dropout_forward(x, dropout, rng)
@@ -99,14 +101,17 @@ class CaptioningRNN:
         _, grads["W_proj"], grads["b_proj"] = fc_backward(dh0, proj_cache)
         return grads
 
-    def _start(self, features):
-        """The states before the first word, h0 and c0 (N, H), of features (N, D)."""
-        for word in ("<START>", "<END>"):
-            if word not in self.word_to_idx:
-                raise ValueError(f"word_to_idx has no {word}: the model cannot write captions")
-        (features,) = as_arrays(features=(features, "N D"))
-        h0, _ = fc_forward(features.astype(self.dtype, copy=False), self.params["W_proj"], self.params["b_proj"])
-        return h0, np.zeros_like(h0)
+    def _features(self, features):
+        """The features (N, D) as an array of the model's dtype."""
+        _, features = as_floats(W_proj=(self.params["W_proj"], "D H"), features=(features, "N D"))
+        return features.astype(self.dtype, copy=False)
+
+    def _start(self, features, unk):
+        """h0 and c0 (N, H), the states before the first word, and the words that a caption cannot contain."""
+        if None in (self.start, self.end) or set(self.word_to_idx.values()) != set(range(len(self.word_to_idx))):
+            raise ValueError("word_to_idx: sampling needs <START>, <END> and words numbered 0 ... V - 1")
+        h0, _ = fc_forward(self._features(features), self.params["W_proj"], self.params["b_proj"])
+        return h0, np.zeros_like(h0), [self.null, self.start] + [self.unk] * (not unk and self.unk is not None)
 
     def _next(self, words, h, c):
         """One step with the input `words` (N,): the scores (N, V) of the next word, and h, c."""
@@ -118,23 +123,19 @@ class CaptioningRNN:
             h, c, _ = lstm_step_forward(x, h, c, p["Wx"], p["Wh"], p["b"])
         return fc_forward(h, p["W_vocab"], p["b_vocab"])[0], h, c
 
-    def _never(self, unk):
-        """The words that a caption never has."""
-        return [self.null, self.start] + [self.unk] * (not unk and self.unk is not None)
-
     def sample(self, features, max_length=30, unk=True):
         """Greedy captions: at each step the word of the highest score, which is the input of the next step.
 
-        features: (N, D), max_length: the most words, <END> included. unk: whether <UNK> may be said.
+        features: (N, D), max_length: the most words, <END> included. unk: whether captions may contain <UNK>.
         Returns captions: (N, max_length) integers, without <START>, <NULL> after <END>.
-        Raises ValueError for a vocabulary without <START> or <END>.
+        Raises ValueError for a vocabulary without <START> or <END>, or with gaps in its numbers.
         """
-        h, c = self._start(features)
+        h, c, excluded = self._start(features, unk)
         captions = np.full((len(h), max_length), self.null)
         words, ended = np.full(len(h), self.start), np.zeros(len(h), bool)
         for t in range(max_length):
             scores, h, c = self._next(words, h, c)
-            scores[:, self._never(unk)] = -np.inf
+            scores[:, excluded] = -np.inf
             words = scores.argmax(axis=1)
             captions[:, t] = np.where(ended, self.null, words)
             ended |= words == self.end
@@ -146,16 +147,17 @@ class CaptioningRNN:
         """The most likely captions that a beam search finds; with beam_width 1 those of `sample`.
 
         Each step continues every open caption by every word and keeps the best beam_width of them, by the sum of their
-        words' log probabilities. One that says <END> is finished and the beam gets narrower by one. The result is the
-        finished caption of the largest sum / length^length_power (the sum prefers short captions), or the best
-        open one if none is finished after max_length words. Other arguments, result and errors as `sample`.
+        words' log probabilities. A caption that reaches <END> is finished, and the beam narrows by one. The result
+        is the finished caption of the largest sum / length^length_power, <END> counted (the sum prefers short ones), or
+        the best open one if none is finished. Other arguments, result and errors as `sample`.
         """
         if len(features) > PHOTOS_AT_ONCE:
             parts = np.split(features, range(PHOTOS_AT_ONCE, len(features), PHOTOS_AT_ONCE))
             return np.concatenate([self.beam_search(part, beam_width, max_length, length_power, unk) for part in parts])
         N, B, V = len(features), beam_width, len(self.word_to_idx)
         photo = np.arange(N)[:, None]
-        h, c = (np.repeat(state, B, axis=0) for state in self._start(features))  # (N B, H)
+        h, c, excluded = self._start(features, unk)
+        h, c = np.repeat(h, B, axis=0), np.repeat(c, B, axis=0)  # (N B, H)
         words = np.full((N, B), self.start)
         captions = np.full((N, B, max_length), self.null)
         log_p, finished = np.full((N, B), -np.inf), np.zeros((N, B), bool)
@@ -163,7 +165,7 @@ class CaptioningRNN:
         for t in range(max_length):
             scores, h, c = self._next(words.ravel(), h, c)
             grown = log_p[:, :, None] + log_softmax(scores).reshape(N, B, V)
-            grown[:, :, self._never(unk)] = -np.inf
+            grown[:, :, excluded] = -np.inf
             grown[finished] = -np.inf
             grown[finished, self.null] = np.inf  # a finished caption keeps its place
             places, found = largest(grown.reshape(N, B * V), B)
@@ -189,9 +191,9 @@ def log_softmax(scores):
 
 
 def largest(values, count):
-    """The `count` largest of each row of `values` (N, M), falling, the first of equals first. Overwrites `values`.
+    """The `count` largest of each row of `values` (N, M), in descending order, equals by position. Overwrites `values`.
 
-    Returns their places in the row (N, count), integers, and themselves (N, count).
+    Returns their places in the row (N, count), integers, and their values (N, count).
     """
     rows = np.arange(len(values))
     places, found = np.empty((len(values), count), int), np.empty((len(values), count))

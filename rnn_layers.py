@@ -1,11 +1,11 @@
 """Recurrent layers in numpy: vanilla RNN, LSTM, word embedding, temporal fully connected, temporal softmax loss.
 
-Pairs of functions with the rules of layers.py; WRITEUP.md derives each backward. The recurrent layers take time-major
-sequences, (T, N, D); the word embedding and the temporal layers take (N, T, ...).
+Pairs of functions with the rules of layers.py; WRITEUP.md derives the backwards of the RNN and the LSTM. Recurrent
+layers take time-major sequences, (T, N, D); the word embedding and the temporal layers take (N, T, ...).
 N: minibatch, T: time steps, D: input size, H: hidden size, V: vocabulary, M: scores.
 
 `*_step_*` are the equations of one step. A sequence function computes the same as its steps, faster: it takes every
-product that does not depend on the step before out of the loop, as one product over T·N rows.
+product that needs no other step's result out of the loop, as one product over T·N rows.
 """
 
 import numpy as np
@@ -42,13 +42,13 @@ def rnn_step_backward(dnext_h, cache):
 def rnn_forward(x, h0, Wx, Wh, b):
     """T steps: h[t] = tanh(x[t] Wx + prev_h Wh + b), where prev_h is h[t-1], and h0 at t = 0.
 
-    x: (T, N, D), h0: (N, H), Wx: (D, H), Wh: (H, H), b: (H,). Returns h: (T, N, H), cache (which refers to h).
+    x: (T, N, D), h0: (N, H), Wx: (D, H), Wh: (H, H), b: (H,). Returns h: (T, N, H), cache.
     """
     x, h0, Wx, Wh, b = as_floats(x=(x, "T N D"), h0=(h0, "N H"), Wx=(Wx, "D H"), Wh=(Wh, "H H"), b=(b, "H"))
-    T, N, D = x.shape
-    h = np.empty((T + 1, *h0.shape), x.dtype)  # h[t + 1] is the state after step t
+    (T, N, D), H = x.shape, len(Wh)
+    h = np.empty((T + 1, N, H), x.dtype)  # h[t + 1] is the state after step t
     h[0] = h0
-    a = (x.reshape(T * N, D) @ Wx + b).reshape(T, N, len(b))
+    a = (x.reshape(T * N, D) @ Wx + b).reshape(T, N, H)
     for t in range(T):
         h[t + 1] = np.tanh(a[t] + h[t] @ Wh)
     return h[1:], (x, h, Wx, Wh)
@@ -91,7 +91,7 @@ def lstm_step_forward(x, prev_h, prev_c, Wx, Wh, b):
     c̃, o. Returns next_h: (N, H), next_c: (N, H), cache.
     """
     if np.ndim(prev_c) == 0:
-        prev_c = prev_c * np.ones_like(prev_h)
+        prev_c = float(prev_c) * np.ones_like(prev_h)
     x, prev_h, prev_c, Wx, Wh, b = as_floats(
         x=(x, "N D"), prev_h=(prev_h, "N H"), prev_c=(prev_c, "N H"), Wx=(Wx, "D 4H"), Wh=(Wh, "H 4H"), b=(b, "4H")
     )
@@ -104,7 +104,10 @@ def lstm_step_forward(x, prev_h, prev_c, Wx, Wh, b):
 
 
 def lstm_step_backward(dnext_h, dnext_c, cache):
-    """dnext_h, dnext_c: (N, H). Returns dx: (N, D), dprev_h, dprev_c: (N, H), dWx: (D, 4H), dWh: (H, 4H), db: (4H,)."""
+    """With dc = dnext_c + dnext_h * o * (1 - tanh²(next_c)): da_f, da_i, da_c, da_o, and from them all six gradients.
+
+    dnext_h, dnext_c: (N, H). Returns dx: (N, D), dprev_h, dprev_c: (N, H), dWx: (D, 4H), dWh: (H, 4H), db: (4H,).
+    """
     x, prev_h, prev_c, Wx, Wh, f, i, c_tilde, o, next_c = cache
     next_c, dnext_h, dnext_c = as_floats(next_c=(next_c, "N H"), dnext_h=(dnext_h, "N H"), dnext_c=(dnext_c, "N H"))
     tanh_c = np.tanh(next_c)
@@ -126,7 +129,7 @@ def lstm_step_backward(dnext_h, dnext_c, cache):
 def lstm_forward(x, h0, Wx, Wh, b):
     """T steps of `lstm_step_forward`, from h0 and a cell state of zero.
 
-    x: (T, N, D), h0: (N, H), Wx: (D, 4H), Wh: (H, 4H), b: (4H,). Returns h: (T, N, H), cache (which refers to h).
+    x: (T, N, D), h0: (N, H), Wx: (D, 4H), Wh: (H, 4H), b: (4H,). Returns h: (T, N, H), cache.
     """
     x, h0, Wx, Wh, b = as_floats(x=(x, "T N D"), h0=(h0, "N H"), Wx=(Wx, "D 4H"), Wh=(Wh, "H 4H"), b=(b, "4H"))
     (T, N, D), H = x.shape, len(Wh)
@@ -149,9 +152,9 @@ def _by_gate(a):
 
 
 def _padded(W):
-    """A copy of W with a gap of 16 numbers after each row: up to 1.04 times as fast for the layer.
+    """A copy of W with a gap of 16 numbers after each row: up to 1.1 times as fast for the layer.
 
-    Without the gap, rows of a power of two of bytes compete for the same lines of the cache.
+    Without the gap, rows whose size is a power of two bytes compete for the same cache lines.
     """
     rows = np.empty((len(W), W.shape[1] + 16), W.dtype)[:, :-16]
     rows[...] = W
@@ -159,7 +162,7 @@ def _padded(W):
 
 
 def _activate(a):
-    """The gates f, i, c̃, o, in place of a (4, N, H).
+    """Turns a (4, N, H) into the gates f, i, c̃, o, in place.
 
     σ(a) = ½ + ½ tanh(½ a): with `sigmoid`, which allocates, the layer takes 1.2 times as long.
     """
@@ -212,13 +215,13 @@ def word_embedding_forward(x, W):
 
 
 def word_embedding_backward(dout, cache):
-    """dout: (N, T, D). Returns dW: (V, D): each row the sum of dout over the places where its word stands."""
+    """dW[v] = Σ dout[n, t] over the n, t with x[n, t] = v. dout: (N, T, D). Returns dW: (V, D)."""
     x, W_shape = cache
     (dout,) = as_floats(dout=(dout, "..."))
     if dout.shape != (*x.shape, W_shape[1]):
         raise ValueError(f"dout has shape {dout.shape}, expected {(*x.shape, W_shape[1])}")
     dW = np.zeros(W_shape, dout.dtype)
-    order = np.argsort(x, axis=None, kind="stable")  # equal words side by side: np.add.at takes ten times as long
+    order = np.argsort(x, axis=None, kind="stable")  # equal words side by side: np.add.at takes 2.5 times as long
     words, starts = np.unique(x.ravel()[order], return_index=True)
     dW[words] = np.add.reduceat(dout.reshape(x.size, W_shape[1])[order], starts)
     return dW
@@ -236,7 +239,7 @@ def temporal_fc_forward(x, w, b):
 
 
 def temporal_fc_backward(dout, cache):
-    """dout: (N, T, M). Returns dx: (N, T, D), dw: (D, M), db: (M,)."""
+    """`fc_backward` over all N·T rows. dout: (N, T, M). Returns dx: (N, T, D), dw: (D, M), db: (M,)."""
     x, w, fc_cache = cache
     x, w, dout = as_floats(x=(x, "N T D"), w=(w, "D M"), dout=(dout, "N T M"))
     N, T, M = dout.shape
@@ -251,7 +254,7 @@ def temporal_softmax_loss(x, y, mask, verbose=False):
     Returns loss, dx: (N, T, V). verbose prints dx's shape. Raises what `softmax_loss` raises.
     """
     x, y, mask = as_arrays(x=(x, "N T V"), y=(y, "N T"), mask=(mask, "N T"))
-    (x,) = as_floats(x=(x, "N T V"))
+    (x,), (mask,) = as_floats(x=(x, "N T V")), as_floats(mask=(mask, "N T"))
     N, T, V = x.shape
     check_indices("y", y, V)
     if N == 0:

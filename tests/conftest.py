@@ -147,6 +147,11 @@ def weights_folder(tmp_path_factory):
 
 
 @pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
 def recipe():
     """The flags that a scenario of transfer_learning.py reads."""
     return types.SimpleNamespace(epochs=2, lr=0.02, backbone_lr=0.0005, seed=0)

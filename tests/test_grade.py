@@ -151,11 +151,14 @@ MISTAKES = {
         {"rnn_backward": {U}}, ["unchanged: changes its argument dh"],
     ),
     "a mask changed in place": (
-        "rnn_layers.py", "temporal_softmax_loss", [("loss, dx = softmax_loss", "mask[:] = 1; loss, dx = softmax_loss")],
+        "rnn_layers.py", "temporal_softmax_loss", [
+            ("x, y, mask = as_arrays", "given = mask; x, y, mask = as_arrays"),
+            ("loss, dx = softmax_loss", "given[:] = 1; loss, dx = softmax_loss"),
+        ],
         {"temporal_softmax_loss": {U}}, ["unchanged: changes its argument mask"],
     ),
     "states in double precision": (
-        "rnn_layers.py", "rnn_forward", [("*h0.shape), x.dtype", "*h0.shape), np.float64")],
+        "rnn_layers.py", "rnn_forward", [("(T + 1, N, H), x.dtype", "(T + 1, N, H), np.float64")],
         {"rnn_forward": {F}, "rnn_backward": {F}, LOSS_RNN: {F}},
         ["float32: h is float64 where all that came in was float32"],
     ),

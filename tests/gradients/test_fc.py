@@ -12,11 +12,6 @@ from tests.gradients.layer_tests import LayerTests, autograd
 pytestmark = pytest.mark.filterwarnings("error")
 
 
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
 class TestFC(LayerTests):
     functions = fc_forward, fc_backward
 
@@ -77,6 +72,8 @@ def test_softmax_loss_names_wrong_labels():
     ):
         with pytest.raises(error, match=message):
             softmax_loss(np.zeros((3, 5)), y)
+    with pytest.raises(ValueError, match=r"weight has shape \(2,\)"):
+        softmax_loss(np.zeros((3, 5)), [0, 1, 2], np.ones(2))
     with pytest.raises(ValueError, match="empty minibatch"):
         softmax_loss(np.zeros((0, 5)), np.zeros(0, int))
 

@@ -59,7 +59,7 @@ def test_lstm_matches_torch_nn_with_its_order_of_gates():
     )
 
 
-@pytest.mark.parametrize("number", [0, 0.5])
+@pytest.mark.parametrize("number", [0, 0.5, np.float64(0.5)])
 def test_lstm_step_takes_one_number_for_prev_c(number):
     x, prev_h, prev_c, *weights = (a.astype(np.float32) for a in TestLSTMStep().make().values())
     *outs, cache = lstm_step_forward(x, prev_h, number, *weights)

@@ -23,11 +23,6 @@ def random_corpus(rng, least=0):
     return [[caption(least) for _ in range(rng.integers(1, 5))] for _ in hypotheses], hypotheses
 
 
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
-
-
 # ---- corpus_bleu: values by hand
 
 F = Fraction
@@ -97,13 +92,13 @@ def test_corpus_bleu_is_the_value_by_hand(name):
 
 
 @pytest.mark.parametrize("words", [4, 5, 30])
-def test_identical_captions_of_four_words_or_more_score_exactly_1(words):
+def test_identical_captions_of_four_or_more_words_score_1(words):
     caption = [f"w{i % 7}" for i in range(words)]
     assert corpus_bleu([[caption], [["x"], caption]], [caption, caption]) == (1, 1, 1, 1)
 
 
 @pytest.mark.parametrize("words", [1, 2, 3])
-def test_an_identical_caption_of_fewer_than_n_words_scores_0_in_bleu_n(words):
+def test_bleu_n_of_an_identical_caption_below_n_words_is_0(words):
     caption = list("abc"[:words])
     assert corpus_bleu([[caption]], [caption]) == tuple([1] * words + [0] * (4 - words))
 
@@ -161,7 +156,7 @@ def test_corpus_bleu_equals_sacrebleus_on_300_random_corpora(rng):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_neither_order_nor_copies_nor_the_kind_of_words_changes_a_bit(seed):
+def test_order_copies_and_kind_of_words_do_not_change_bleu(seed):
     rng = np.random.default_rng(seed)
     references, hypotheses = random_corpus(rng)
     scores = corpus_bleu(references, hypotheses)
@@ -363,7 +358,7 @@ def test_1000_captions_are_drawn_by_default_with_seed_0(rng):
     "split, n, message",
     [("tset", 5, "'tset'.*'val'"), ("empty", 5, "'empty'"), ("val", 0, "n is 0"), ("val", -3, "-3")],
 )
-def test_a_split_or_number_that_is_none_is_a_value_error(rng, split, n, message):
+def test_an_unknown_or_empty_split_or_n_below_1_is_an_error(rng, split, n, message):
     data = make_data(rng)
     data.captions["empty"] = data.captions["val"][:0]
     with pytest.raises(ValueError, match=message):
@@ -371,8 +366,8 @@ def test_a_split_or_number_that_is_none_is_a_value_error(rng, split, n, message)
 
 
 @pytest.mark.parametrize("part", [np.s_[0], np.s_[:-1], np.s_[:, 1]])  # one caption, one too few, one word each
-def test_a_sample_that_is_not_one_caption_a_photo_is_a_value_error(rng, part):
+def test_a_sample_of_the_wrong_shape_is_a_value_error(rng, part):
     data = make_data(rng)
     model = SimpleNamespace(sample=lambda features: data.of_photo[: len(features)][part])
-    with pytest.raises(ValueError, match=r"model.sample returned shape .*, expected \(300, T\)"):
+    with pytest.raises(ValueError, match=r"captions has shape .*, expected \(N, T\) = \(300, "):
         evaluate_model(model, data, "val")

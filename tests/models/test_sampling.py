@@ -52,7 +52,7 @@ def test_one_seed_gives_one_model_and_another_seed_another():
     assert not np.array_equal(first, zero)
 
 
-def test_an_unknown_cell_or_a_vocabulary_without_null_is_a_value_error():
+def test_an_unknown_cell_or_a_missing_null_is_a_value_error():
     with pytest.raises(ValueError, match="cell_type is 'gru'"):
         CaptioningRNN(WORDS, cell_type="gru")
     with pytest.raises(ValueError, match="no <NULL>"):
@@ -60,12 +60,13 @@ def test_an_unknown_cell_or_a_vocabulary_without_null_is_a_value_error():
 
 
 @pytest.mark.parametrize("word", ["<START>", "<END>"])
-def test_a_vocabulary_without_start_or_end_is_an_error_of_sampling_only(word):
+def test_only_sampling_needs_start_and_end(word):
     words = {**{w: k for w, k in WORDS.items() if w != word}, "more": WORDS[word]}
     model = CaptioningRNN(words, 4, 3, 5)
     assert model.loss(features_of(1), np.array([[4, 5, 6]]))[0] > 0
-    for search in (model.sample, model.beam_search):
-        with pytest.raises(ValueError, match=f"word_to_idx has no {word}"):
+    gaps = CaptioningRNN({**WORDS, "cow": 20}, 4, 3, 5)
+    for search in (model.sample, model.beam_search, gaps.sample, gaps.beam_search):
+        with pytest.raises(ValueError, match="word_to_idx: sampling needs <START>"):
             search(features_of(1))
 
 
@@ -73,7 +74,7 @@ def test_a_vocabulary_without_start_or_end_is_an_error_of_sampling_only(word):
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_sample_reads_its_own_words_and_takes_the_best_next_one_each_time(cell):
+def test_sample_feeds_back_the_word_of_the_highest_score(cell):
     model, features = model_of(cell, seed=3), features_of(20)
     p = model.params
     step = {"rnn": rnn_layers.rnn_step_forward, "lstm": rnn_layers.lstm_step_forward}[cell]
@@ -90,14 +91,14 @@ def test_a_sample_reads_its_own_words_and_takes_the_best_next_one_each_time(cell
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_twin_says_what_the_numpy_model_says(cell):
+def test_the_pytorch_twin_samples_the_same_captions(cell):
     model, features = model_of(cell, seed=3), features_of(20)
     assert np.array_equal(TorchCaptioningRNN(model).sample(features, 9).numpy(), model.sample(features, 9))
 
 
 @pytest.mark.parametrize("search", [CaptioningRNN.sample, CaptioningRNN.beam_search], ids=["sample", "beam_search"])
 @pytest.mark.parametrize("cell", CELLS)
-def test_captions_are_integers_without_start_and_null_only_after_the_end(cell, search):
+def test_captions_lack_start_and_have_null_only_after_end(cell, search):
     models = [model_of(cell, np.float32, seed) for seed in range(8)]
     captions = np.concatenate([search(model, features_of(50, np.float32), max_length=7) for model in models])
     assert captions.shape == (400, 7) and captions.dtype.kind == "i"
@@ -109,7 +110,7 @@ def test_captions_are_integers_without_start_and_null_only_after_the_end(cell, s
 
 
 @pytest.mark.parametrize("search", [CaptioningRNN.sample, CaptioningRNN.beam_search], ids=["sample", "beam_search"])
-def test_unk_is_said_only_where_it_may_be(search):
+def test_captions_contain_unk_only_if_allowed(search):
     model, features = model_of("rnn"), features_of(100)
     model.params["b_vocab"][WORDS["<UNK>"]] = 4
     assert (search(model, features) == WORDS["<UNK>"]).any()
@@ -169,7 +170,7 @@ fuzz = settings(max_examples=100, deadline=None, derandomize=True, database=None
 
 @fuzz
 @any_size
-@pytest.mark.parametrize("width, length_power", [(1, 0.7), (2, 0.7), (5, 0.7), (5, 0.0)])
+@pytest.mark.parametrize("width, length_power", [(2, 0.7), (5, 0.7), (5, 0.0)])
 def test_beam_search_finds_what_a_plain_search_finds(width, length_power, cell, sizes, most, seed):
     model, features = any_model(cell, *sizes, seed)
     expected = [plain_beam_search(model, feature, width, most, length_power) for feature in features]
@@ -207,7 +208,7 @@ def test_a_wider_beam_finds_likelier_captions_on_the_whole():
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_photos_caption_does_not_depend_on_the_photos_beside_it(cell):
+def test_a_caption_does_not_depend_on_the_other_photos(cell):
     model, features = model_of(cell), features_of(300)
     together = model.beam_search(features, 3, 10)
     assert np.array_equal(together[140:170], model.beam_search(features[140:170], 3, 10))
@@ -220,7 +221,7 @@ def test_a_search_in_parts_finds_the_same(monkeypatch):
     assert np.array_equal(model.beam_search(features.tolist(), 3, 5, 0.2, unk=False), expected)
 
 
-def test_log_softmax_is_finite_for_large_scores_and_keeps_words_that_are_never_said_out():
+def test_log_softmax_handles_large_scores_and_minus_infinity():
     values = log_softmax(np.array([[1e4, 0, -np.inf]], np.float32))
     assert values.tolist() == [[0.0, -1e4, -np.inf]]
 

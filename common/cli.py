@@ -120,7 +120,7 @@ def quit_on_ctrl_c():
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def run_main(main, on_stop="the same command resumes from the last checkpoint"):
+def run_main(main, on_stop="the same command resumes from the last checkpoint, if there is one"):
     """Runs `main()`: a user's error ends in one line on stderr and status 2, Ctrl-C in `on_stop` and status 130."""
     if hasattr(sys.stdout, "reconfigure"):  # names that this terminal cannot write; each line at once, into a pipe too
         sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)

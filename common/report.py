@@ -1,7 +1,4 @@
-"""`python -m common.report [DIR]`: one page of all results, DIR/report.html, and a line a problem on the screen.
-
-The page needs no other file: its text is in report.html.j2, its style in report.css, and the plots are embedded.
-"""
+"""`python -m common.report [DIR]`: one page of all results, DIR/report.html, and a line a problem on the screen."""
 
 import base64
 import io
@@ -28,7 +25,7 @@ LAYERS = {"3 RNN": ("rnn_step", "rnn"), "4 LSTM": ("lstm_step", "lstm")}
 def read(path):
     """The content of a results.json or gradients.json, or None if there is none. Raises UserError if it is broken."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
         content["data"], content["table"]["columns"], content["table"]["rows"]  # or it is not ours
         return content
     except FileNotFoundError:

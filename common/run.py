@@ -182,6 +182,8 @@ class Run:
                 self.lock.acquire()
             except Timeout:
                 raise UserError(f"{self.folder}: another run is busy here; wait, or give another --results") from None
+            if any(p.is_symlink() or p.exists() and not p.is_dir() for p in (self.folder, self.partial, self.old)):
+                raise UserError(f"{self.folder}: is a link or a file; move it away, or give another --results")
             if self.old.exists():  # `finish` was killed
                 shutil.rmtree(self.old) if self.folder.exists() else self.old.rename(self.folder)
             if self.partial.exists() and not self._resumes():
@@ -251,8 +253,7 @@ class Run:
             shutil.rmtree(self.old, ignore_errors=True)
             for path in (self.folder / "run.json", *self.folder.glob("checkpoint-*.pt"), *self.folder.glob(".*.tmp")):
                 path.unlink()  # .*.tmp: `write_bytes` was killed
-        about = "{script}: {data}; weights: {weights}; seed {seed}".format(**self.saved)
-        print(f"\n{shown(about, 500)}")
+        print("\n" + shown("{script}: {data}; weights: {weights}; seed {seed}".format(**self.saved), 500))
         print_table(columns, rows)
         for made in self.plots:
             print(f"  {shown(self.folder / made['file'], 500)}  {shown(made['title'])}")

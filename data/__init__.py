@@ -82,8 +82,8 @@ def made(cache, name, make, version):
             Path(cache).mkdir(parents=True, exist_ok=True)
             scratch = Path(tempfile.mkdtemp(prefix=".making-", dir=cache))
         try:
-            make(scratch)
             with user_errors(folder):
+                make(scratch)
                 if not folder.is_dir():  # another run may have been faster
                     scratch.rename(folder)
         finally:

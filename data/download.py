@@ -1,8 +1,7 @@
 """Gets the real data sets and the pre-trained weights from where they were published.
 
     python -m data.download                      lists what there is to get, and what is there already
-    python -m data.download insects weights      gets these
-    python -m data.download all
+    python -m data.download insects weights      gets these; "all": everything
     python -m data.download --arch vgg16         the weights of any other torchvision classifier
 
 An unfinished download stays in `downloads/` below the data folder; the same command resumes it. A file takes its place

@@ -12,6 +12,7 @@ from common.cli import UserError, shown, user_errors, write_text
 from data import fingerprint, locate, sha256
 
 SIZE, WINDOW, X_MAX, ALPHA = 50, 10, 10.0, 0.75  # the paper's, except x_max: 100 there, for billions of words
+BOM = b"\xef\xbb\xbf"  # the byte-order mark that some editors put before UTF-8 text
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def read(path, words):
     """
     wanted = {word.encode(): k for k, word in enumerate(words)}
     with user_errors(path), open(path, "rb") as file:
-        head = file.readline().split()
+        head = file.readline().removeprefix(BOM).split()
         header = len(head) == 2 and all(field.isdigit() for field in head)
         size = int(head[1]) if header else len(head) - 1
         if size < 1:
@@ -67,7 +68,7 @@ def read(path, words):
                 if (count := line.rstrip().count(b" ")) != size:
                     guess = "cut short?" if count < size else "a word with a space?"
                     raise ValueError(f"{count} numbers instead of {size} ({guess})")
-                k = wanted.get(line[: line.find(b" ")])
+                k = wanted.get(line[: line.find(b" ")].removeprefix(BOM))
                 if k is not None and not found[k]:
                     vectors[k], found[k] = [float(text) for text in line.split()[1:]], True
                     if not np.isfinite(vectors[k]).all():

@@ -106,7 +106,8 @@ def read(folder, name, suffixes):
     """
 
     def is_photo(path):
-        return Path(path).suffix.lower() in suffixes and not Path(path).name.startswith(".")
+        parts = Path(path).relative_to(folder).parts
+        return Path(path).suffix.lower() in suffixes and not any(part[0] == "." or part == "__MACOSX" for part in parts)
 
     splits = []
     for root in (Path(folder, "train"), Path(folder, "val")):

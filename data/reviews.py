@@ -83,9 +83,11 @@ def read_labelled(path):
 
 def read_unlabelled(path, split=str.split):
     """A Split without labels: one sentence a line, made tokens by `split`. Raises UserError if it lacks words."""
-    tokens = [split(line) for _, line in lines(path)] or [[]]
-    if [] in tokens:
-        raise UserError(f"{path}, line {tokens.index([]) + 1}: is empty; there should be one sentence a line")
+    tokens = [split(line) for _, line in lines(path)]
+    while tokens[-1:] == [[]]:  # empty lines at the end
+        tokens.pop()
+    if [] in tokens or not tokens:
+        raise UserError(f"{path}, line {[*tokens, []].index([]) + 1}: is empty; there should be one sentence a line")
     return Split(tokens)
 
 

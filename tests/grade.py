@@ -917,4 +917,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    run_main(main, go_on="nothing was written")
+    run_main(main, on_stop="nothing was written")

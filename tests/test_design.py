@@ -1,4 +1,4 @@
-"""The house: what is at the top level, which way imports go, and how long each part may be."""
+"""The house: what is at the top level, and which way imports go."""
 
 import ast
 import sys

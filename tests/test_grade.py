@@ -698,6 +698,12 @@ def test_make_grade_without_a_submission_says_how():
     assert "make grade SUBMISSION=DIR" in result.stderr and result.stderr.count("\n") == 1
 
 
+def test_the_command_refuses_a_missing_folder():
+    command = [sys.executable, "-m", "tests.grade", "nowhere"]
+    result = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stderr) == (2, "error: nowhere: no such folder\n")
+
+
 def test_the_worker_needs_numpy_alone():
     source = (REPO / "tests" / "grade_worker.py").read_text(encoding="utf-8")
     imported = {name.split(".")[0] for name in re.findall(r"^(?:import|from) ([\w.]+)", source, re.M)}

@@ -25,8 +25,10 @@ def test_vectors_come_in_the_order_of_the_words(tmp_path):
 @pytest.mark.parametrize(
     "lines",
     [("2 3", "bad 1 2 3", "good 4 5 6"), ("bad 1 2 3 ", "good 4 5 6 "), ("bad 1 2 3\r", "good 4 5 6\r"),
-     ("bad 1 2 3", b"good 4 5 6")],
-    ids=["word2vec's header", "blanks at the end", "Windows' line ends", "no last line end"],
+     ("bad 1 2 3", b"good 4 5 6"),
+     (b"\xef\xbb\xbf", "bad 1 2 3", "good 4 5 6"), (b"\xef\xbb\xbf", "2 3", "bad 1 2 3", "good 4 5 6")],
+    ids=["word2vec's header", "blanks at the end", "Windows' line ends", "no last line end", "a byte-order mark",
+         "a byte-order mark and a header"],
 )  # fmt: skip
 def test_files_of_other_programs_are_read(tmp_path, lines):
     vectors, found = glove.read(write(tmp_path / "v.txt", *lines), WORDS)

@@ -123,8 +123,9 @@ def test_the_gif_in_the_real_set_is_ignored(garden):
 def test_files_and_folders_of_other_programs_are_ignored(garden):
     for name in ("Thumbs.db", "notes.txt", ".DS_Store", "._ants0.jpg"):
         (garden / "train" / "ants" / name).write_text("no photo")
-    for name in (".ipynb_checkpoints", "__MACOSX"):
+    for name in (".ipynb_checkpoints", "__MACOSX", "ants/.thumbs", "ants/__MACOSX"):
         (garden / "train" / name).mkdir()
+        (garden / "train" / name / "a.jpg").write_text("no photo")
     assert (len(load(garden).train), load(garden).classes) == (4, ["ants", "bees"])
 
 

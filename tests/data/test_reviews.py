@@ -41,6 +41,12 @@ def test_the_unlabelled_file_is_optional(folder):
     assert len(reviews.load(folder, None).unlabelled) == 0
 
 
+def test_empty_lines_at_the_end_do_not_count(folder):
+    before = reviews.load(folder, None).unlabelled
+    (folder / "unlabelled.txt").write_text("so so .\nnever again !\n\n \n")
+    assert reviews.load(folder, None).unlabelled == before
+
+
 def test_the_fingerprint_changes_with_a_word(folder):
     before = reviews.load(folder, None).fingerprint
     (folder / "dev.txt").write_text(GOOD.replace("soup", "food"))
@@ -55,8 +61,8 @@ BROKEN = {
     "an empty file": ("dev", b"", "both labels"),
     "a file that is not UTF-8": ("test", b"1 good\n0 caf\xe9\n", "UTF-8"),
     "one class only": ("train", b"1 good\n1 fine\n", r"both labels, 0 and 1; has labels \[1\]"),
-    "an unlabelled line without words": ("unlabelled", b"good\n \n", "line 2: is empty"),
-    "an empty unlabelled file": ("unlabelled", b"", "is empty"),
+    "an unlabelled line without words": ("unlabelled", b"good\n \nbad\n", "line 2: is empty"),
+    "an empty unlabelled file": ("unlabelled", b"", "line 1: is empty"),
 }
 
 

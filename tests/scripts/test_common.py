@@ -2,13 +2,17 @@
 
 import argparse
 import itertools
+import os
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 
 from common import cli, run
+from tests.conftest import REPO
 
 
 def walk(stop=None, seed=0, **options):
@@ -50,6 +54,14 @@ def test_number_refuses(text):
 
 def test_shown_is_one_printable_line():
     assert cli.shown("a\n\x1b\udc80é" + "x" * 300, 20) == "a\\n\\x1b\\udc80éxxxxxx ..."
+
+
+def test_a_broken_matplotlibrc_of_the_user_changes_nothing(tmp_path):
+    (tmp_path / "matplotlibrc").write_bytes(b"font.size: large\nfont.family: \xff\n")
+    code = "from common import plots; print(plots.new_figure(2, 2, '').dpi)"
+    environment = {**os.environ, "MATPLOTLIBRC": str(tmp_path / "matplotlibrc"), "MPLBACKEND": "nonsense"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, env=environment, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("150.0\n", "")
 
 
 def test_keep_to_names_the_flag_without_effect():

@@ -113,7 +113,7 @@ def stopped_style(world, tmp_path, command, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(runs, "save_tensors", save_and_stop)
         done = run()
-    assert done.status == 130 and done.err.splitlines()[-1].endswith("resumes from the last checkpoint")
+    assert done.status == 130 and done.err.splitlines()[-1].endswith("from the last checkpoint, if there is one")
     return run
 
 
@@ -164,6 +164,13 @@ def test_two_runs_do_not_share_a_folder(world, tmp_path, command):
     with runs.Run("style_transfer", args, "data", "weights", {}):
         done = command(SCRIPTS["style_transfer"].main, *SCRIPTS["style_transfer"].flags(world), "--results", tmp_path)
     assert done.status == 2 and "another run is busy" in done.err.splitlines()[-1]
+
+
+def test_a_file_is_not_taken_for_a_folder_of_results(world, tmp_path, command):
+    (tmp_path / "style_transfer").write_text("mine")
+    done = command(SCRIPTS["style_transfer"].main, *SCRIPTS["style_transfer"].flags(world), "--results", tmp_path)
+    assert done.status == 2 and "style_transfer: is a link or a file" in done.err.splitlines()[-1]
+    assert (tmp_path / "style_transfer").read_text() == "mine"
 
 
 @pytest.mark.parametrize("name", [name for name, script in SCRIPTS.items() if script.predict])

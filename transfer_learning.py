@@ -237,13 +237,13 @@ def show_predictions(args, device):
     photos = [images.open_photo(path) for path in args.predict]
     folders, files = ("transfer_learning", "transfer_learning-quick"), ("freeze.pt", "finetune.pt", "scratch.pt")
     file = runs.find_model(args, "transfer_learning", folders, files)
-    saved, _ = runs.load_model(file, "transfer_learning", dict)
-    network = weights.Weights(saved["arch"], saved["state"], name="", builtin=False).network().to(device)
+    network, saved = runs.load_model(
+        file, "transfer_learning", lambda found: weights.Weights(found["arch"], found["state"], "", False).network()
+    )
     print(f"model: {shown(file)} ({shown(saved['scenario'])}, {saved['arch']}, trained on {shown(saved['data'])})")
     _, transform = make_transforms(saved["val_size"], saved["val_size"])
-    batches = [(transform(photo)[None], torch.zeros(1)) for photo in photos]
-    rows, captions = [], []
-    for path, row in zip(args.predict, predict(network, batches)[0], strict=True):
+    batches, rows, captions = [(transform(photo)[None], torch.zeros(1)) for photo in photos], [], []
+    for path, row in zip(args.predict, predict(network.to(device), batches)[0], strict=True):
         ranked = [f"{shown(saved['classes'][k], 30)} {row[k]:.1%}" for k in row.argsort(descending=True)[:3].tolist()]
         rows.append([path, ", ".join(ranked)])
         captions.append((f"{shown(Path(path).name, 30)}\n{ranked[0]}", False))

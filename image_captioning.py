@@ -386,7 +386,7 @@ def plot_epochs(metrics, title):
 def save_model(run, cell, model, data):
     """Saves a model with all it takes to caption a photo: its vocabulary and what makes its features."""
     source, (mean, spread) = data.source, data.scaling
-    content = {"script": "image_captioning", "cell": cell, "vocabulary": data.idx_to_word}
+    content = {"script": "image_captioning", "cell": cell, "vocabulary": data.idx_to_word}  # with --full, too
     content |= {"features": source.name, "arch": source.arch, "builtin": source.builtin, "features_id": source.id}
     content |= {"mean": torch.from_numpy(mean), "spread": spread, "params": tensors(model.params)}
     run.model(f"{cell}.pt", content)

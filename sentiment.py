@@ -293,10 +293,11 @@ def report(run, models, histories, seeds, sets, vocabulary, covered):
 
     models, histories: by name, one for each seed; the first is shown. covered: as from `load_data`.
     """
-    data, source, right, metrics = run.saved["data"], run.saved["weights"], {}, {}
+    data, source, scores, right, metrics = run.saved["data"], run.saved["weights"], {}, {}, {}
     (test, labels), (unlabelled, _) = encode(sets.test, vocabulary), encode(sets.unlabelled, vocabulary)
     for above, name in pairwise([None, *models]):
-        right[name] = torch.stack([(predict(model, test) > 0) == (labels == 1) for model in models[name]])
+        scores[name] = torch.stack([predict(model, test) for model in models[name]])
+        right[name] = (scores[name] > 0) == (labels == 1)
         metrics[name] = measure(histories[name], right[name], seeds)
         run.seconds[name] = metrics[name]["seconds"]
         metrics[name]["parameters"] = sum(parameter.numel() for parameter in models[name][0].parameters())
@@ -307,7 +308,7 @@ def report(run, models, histories, seeds, sets, vocabulary, covered):
             predictions = (predict(models[name][0], unlabelled) > 0).int().tolist()
             run.text(f"predictions_q{[*RECIPES].index(name) + 1}.txt", predictions)
     if {"bag", "lstm"} <= models.keys():
-        bag, lstm = (predict(models[name][0], test).sigmoid() for name in ("bag", "lstm"))
+        bag, lstm = (scores[name][0].sigmoid() for name in ("bag", "lstm"))
         order = [k for k in (lstm - bag).abs().argsort(descending=True) if right["lstm"][0, k] > right["bag"][0, k]]
         title = "label, probability of a good review by the LSTM (right) and the bag of words (wrong); clearest first"
         lines = [f"{labels[k]:.0f}  {lstm[k]:6.1%}  {bag[k]:6.1%}  {' '.join(sets.test.sentences[k])}" for k in order]

@@ -212,7 +212,7 @@ def style(pairs):
     optimizer = torch.optim.Adam([image], lr=1e-3)
     sides = lambda: style_transfer.take_step(image, optimizer, losses), lambda: features(image).sum().backward()
     rounds = [[timed(run) for run in sides] for _ in range(pairs)]
-    yield row("a step", "the network alone", *zip(*rounds, strict=True), 1.25)
+    yield row("a step", "only the network", *zip(*rounds, strict=True), 1.25)
 
 
 BENCHMARKS = {"layers": layers, "captioning": captioning, "style": style}

@@ -672,7 +672,7 @@ class ModelLoss(Model):
 
 
 class ModelSample(Model):
-    """The checks of `CaptioningRNN.sample`, up to <END>: what stands behind it is the student's affair."""
+    """The checks of `CaptioningRNN.sample`, up to <END>: what follows is not checked."""
 
     def talkative(self):
         """Parameters with which <NULL> and <START> are never said, and captions of many lengths are."""

@@ -1,4 +1,4 @@
-"""The process in which tests/grade.py runs a student's code: one JSON line in, one JSON line out, numpy alone.
+"""The process in which tests/grade.py runs a student's code: one JSON line in, one JSON line out, only numpy.
 
 python grade_worker.py FOLDER: FOLDER stands first on sys.path, and nothing of this project stands there at all. What
 the student's code prints goes nowhere, and what it would read from the keyboard is empty. No pickle crosses the pipe:
@@ -118,7 +118,7 @@ def find(job):
 
 
 def results_of(returned):
-    """What a function returned, as a list: its elements where it is a tuple or a list, else itself alone."""
+    """What a function returned, as a list: its elements where it is a tuple or a list, else only itself."""
     return list(returned) if isinstance(returned, (tuple, list)) else [returned]
 
 

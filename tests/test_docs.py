@@ -11,7 +11,7 @@ PAGES = [path for path in (REPO / "README.md", REPO / "WRITEUP.md", REPO / "data
 
 
 def quoting_tables():
-    """Each Markdown table behind a line `<!-- FILE.json ... -->`: the page, the files, the table's rows of cells."""
+    """Each Markdown table after a line `<!-- FILE.json ... -->`: the page, the files, the table's rows of cells."""
     for page in PAGES:
         for match in re.finditer(r"<!-- ((?:\S+\.json ?)+)-->\n+((?:\|.*\n)+)", page.read_text(encoding="utf-8")):
             rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in match[2].splitlines()]

@@ -113,7 +113,7 @@ MISTAKES = {
         {name: {V, S} for name in ("temporal_softmax_loss", LOSS_RNN, LOSS_LSTM)},
         ["it fits a mean over the elements of the mask"],
     ),
-    "the LSTM's gates in another order in the forward alone": (
+    "the LSTM's gates in another order only in the forward": (
         "rnn_layers.py", "lstm_step_forward", [("a_f, a_i, a_c, a_o = np.split", "a_i, a_f, a_c, a_o = np.split")],
         {
             "lstm_step_forward": {V, S}, "lstm_step_backward": {G, S}, SAMPLE_LSTM: {V},

@@ -16,6 +16,8 @@ import platform
 
 import numpy as np
 
+from common import cli
+
 
 def relative_error(a, n):
     """max|a - n| / max(1e-8, max|a| + max|n|) of two arrays (or numbers) of one shape: 0 if empty, inf if NaN."""
@@ -116,14 +118,10 @@ def rnn_layer_errors(T=4, N=3, D=5, H=6, V=7, M=4):
 
 def print_table():
     """`python rnn_layers.py [--save FILE]`: the worst error of each layer's gradients against the homework's bounds."""
-    from common.cli import run_main
-
-    run_main(_print_table, on_stop="nothing was saved")
+    cli.run_main(_print_table, on_stop="nothing was saved")
 
 
 def _print_table():
-    from common import cli  # here: the grader loads this file in a process that has no common/
-
     parser = cli.Parser(prog="rnn_layers.py", description="Checks the gradients of all layers.")
     parser.add_argument("--save", metavar="FILE", help="also write the table as JSON, for python -m common.report")
     args = parser.parse_args()

@@ -19,11 +19,11 @@ homework: setup
 
 test: setup
 	$(PY) -m ruff check .
-	$(PY) -m pytest
+	$(PY) -m pytest --numprocesses auto --dist loadfile
 
 test-all: setup
 	$(PY) -m ruff check .
-	$(PY) -m pytest -m ""
+	$(PY) -m pytest --numprocesses auto --dist loadfile -m ""
 
 data: setup
 	$(PY) -m data.download all

@@ -13,11 +13,13 @@ import pytest
 import torch
 from torch import nn
 
+from common import plots
 from common.cli import run_main
 from data import weights
 from data.drawn import creatures
 
 torch.set_num_threads(1)  # results do not depend on the number of cores
+plots.STYLE["figure.dpi"] = 30  # the tests draw hundreds of plots
 
 REPO = Path(__file__).resolve().parent.parent
 ARCH = "shufflenet_v2_x0_5"

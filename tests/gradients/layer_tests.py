@@ -8,18 +8,9 @@ from tests.gradient_check import check_layer, relative_error
 
 SIZES = [(4, 3, 5, 6), (1, 3, 5, 6), (4, 1, 5, 6), (4, 3, 1, 6), (4, 3, 5, 1), (1, 1, 1, 1), (7, 2, 3, 9)]  # T, N, D, H
 
-
-def strided(a):
-    """The same numbers as every second element of a larger array."""
-    large = np.zeros([2 * n for n in a.shape], a.dtype)
-    view = large[tuple(slice(1, None, 2) for _ in a.shape)]
-    view[...] = a
-    return view
-
-
 LAYOUTS = {
     "Fortran order": np.asfortranarray,
-    "strided": strided,
+    "strided": lambda a: np.stack([a, a], axis=-1)[..., 0],
     "reversed": lambda a: a[::-1].copy()[::-1],
     "read-only": lambda a: np.broadcast_to(a, a.shape),
     "a list": lambda a: a.tolist(),
@@ -58,11 +49,6 @@ class LayerTests:
         douts = [rng.standard_normal(out.shape).astype(out.dtype) for out in outs]
         return [*outs, *self.backward(*map(layout, douts), cache)], douts
 
-    def assert_same(self, inputs, others, dtype, bound):
-        """Both inputs give the same outputs and gradients; those of the first have the dtype."""
-        for a, w in zip(self.run(inputs)[0], self.run(others)[0], strict=True):
-            assert a.dtype == dtype and relative_error(a, w) < bound
-
     @pytest.mark.parametrize("sizes", SIZES, ids=str)
     def test_gradients_match_numeric_differences(self, sizes):
         errors = check_layer(*self.functions, **self.make(*sizes))
@@ -93,16 +79,13 @@ class LayerTests:
             assert all(np.array_equal(a, w) for a, w in zip(again, found, strict=True))
         assert not any(np.shares_memory(a, b) for a in again for b in [*inputs.values(), *douts])
 
-    @pytest.mark.parametrize("dtype, bound", [(np.float16, 0.05), (np.float32, 1e-5)])
-    def test_the_float_type_stays(self, dtype, bound):
+    @pytest.mark.parametrize("dtype, bound", [(np.float16, 0.05), (np.float32, 1e-5), (np.int8, 1e-13)])
+    def test_float_types_stay_and_integers_become_float64(self, dtype, bound):
         inputs = self.make()
-        rounded = {k: a.astype(dtype) if a.dtype.kind == "f" else a for k, a in inputs.items()}
-        self.assert_same(rounded, inputs, dtype, bound)
-
-    def test_integers_are_computed_in_float64(self):
-        inputs = self.make()
-        small = {k: np.round(9 * a).astype(np.int8) for k, a in inputs.items() if a.dtype.kind == "f"}
-        self.assert_same({**inputs, **small}, {**inputs, **{k: 1.0 * a for k, a in small.items()}}, np.float64, 1e-13)
+        given = {k: (3 * a).astype(dtype) for k, a in inputs.items() if a.dtype.kind == "f"}
+        exact, _ = self.run({**inputs, **{k: a.astype(np.float64) for k, a in given.items()}})
+        for a, w in zip(self.run({**inputs, **given})[0], exact, strict=True):
+            assert a.dtype == (np.float64 if dtype == np.int8 else dtype) and relative_error(a, w) < bound
 
     @pytest.mark.parametrize("T, N", [(0, 3), (4, 0)])
     def test_empty_sequences_and_minibatches_give_zero_gradients(self, T, N):
@@ -144,47 +127,30 @@ class RecurrentTests(LayerTests):
             assert all(np.isfinite(a).all() for a in self.run({**inputs, "b": b})[0])
 
 
+class SequenceTests(RecurrentTests):
+    """A subclass names the `step` (forward, backward) too, and its number of `states`: h, or h and c."""
+
+    bound, douts, states = 1e-6, ("dh",), 1
+
+    @pytest.mark.parametrize("sizes", [(4, 3, 5, 6), (9, 4, 16, 32)], ids=str)
+    def test_a_sequence_equals_its_steps(self, sizes):
+        x, h0, *weights = self.make(*sizes).values()
+        (h, dx, *found), [dh] = self.run(self.make(*sizes))
+        states = [h0, np.zeros_like(h0)][: self.states]
+        caches = []
+        for t in range(len(x)):
+            *states, cache = self.step[0](x[t], *states, *weights)
+            caches.append(cache)
+            assert relative_error(h[t], states[0]) < 1e-12
+        dstates, dweights = [np.zeros_like(h0) for _ in states], [0, 0, 0]
+        for t in reversed(range(len(x))):
+            step_dx, *rest = self.step[1](dh[t] + dstates[0], *dstates[1:], caches[t])
+            dstates, dweights = rest[:-3], [total + d for total, d in zip(dweights, rest[-3:], strict=True)]
+            assert relative_error(dx[t], step_dx) < 1e-12
+        for a, w in zip(found, [dstates[0], *dweights], strict=True):
+            assert relative_error(a, w) < 1e-12
+
+
 def lin(a, b, *shape):
     """np.linspace in a shape, as in the course's own checks."""
     return np.linspace(a, b, num=int(np.prod(shape))).reshape(shape)
-
-
-def assert_sequence_equals_steps(sequence, step, x, h0, weights, states):
-    """That outputs and gradients of a sequence equal those of its steps, to 1e-12.
-
-    sequence, step: (forward, backward). states: the step's states at the start, h0 and what comes with it.
-    """
-    h, cache = sequence[0](x, h0, *weights)
-    caches = []
-    for t in range(len(x)):
-        *states, step_cache = step[0](x[t], *states, *weights)
-        caches.append(step_cache)
-        assert relative_error(h[t], states[0]) < 1e-12
-    dh = np.random.default_rng(5).standard_normal(h.shape)
-    dx, dh0, *dweights = sequence[1](dh, cache)
-    dstates, sums = [np.zeros_like(state) for state in states], [0, 0, 0]
-    for t in reversed(range(len(x))):
-        step_dx, *rest = step[1](dh[t] + dstates[0], *dstates[1:], caches[t])
-        dstates, sums = rest[:-3], [total + d for total, d in zip(sums, rest[-3:], strict=True)]
-        assert relative_error(dx[t], step_dx) < 1e-12
-    for a, w in zip([dh0, *dweights], [dstates[0], *sums], strict=True):
-        assert relative_error(a, w) < 1e-12
-
-
-def assert_matches_torch_nn(layer, sequence, x, h0, Wx, Wh, b, reorder=lambda a: a):
-    """That a sequence equals torch.nn's RNN or LSTM (a class). reorder: our gates in PyTorch's order."""
-    theirs = layer(x.shape[2], h0.shape[1]).double()
-    values = [reorder(Wx).T, reorder(Wh).T, reorder(b), 0 * reorder(b)]
-    with torch.no_grad():
-        for parameter, value in zip(theirs.parameters(), values, strict=True):
-            parameter.copy_(torch.tensor(np.ascontiguousarray(value)))
-    tx, th0 = torch.tensor(x, requires_grad=True), torch.tensor(h0[None], requires_grad=True)
-    th, _ = theirs(tx, (th0, torch.zeros_like(th0)) if layer is torch.nn.LSTM else th0)
-    dh = np.random.default_rng(5).standard_normal(th.shape)
-    th.backward(torch.tensor(dh))
-    h, cache = sequence[0](x, h0, Wx, Wh, b)
-    dx, dh0, dWx, dWh, db = sequence[1](dh, cache)
-    wanted = [tx.grad, th0.grad[0], *[p.grad for p in theirs.parameters()][:3]]
-    for a, w in zip([dx, dh0, reorder(dWx).T, reorder(dWh).T, reorder(db)], wanted, strict=True):
-        assert relative_error(a, w.numpy()) < 1e-11
-    assert relative_error(h, th.detach().numpy()) < 1e-11

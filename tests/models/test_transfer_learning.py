@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import transfer_learning as tl
@@ -23,9 +24,9 @@ def toy_loaders(seed=0, classes=3):
     return {"train": batches(6), "val": batches(3)}
 
 
-def toy_training(model, epochs=4, **options):
+def toy_training(model, epochs=4, criterion=nn.functional.cross_entropy, **options):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.3, momentum=0.9)
-    return tl.train_model(model, toy_loaders(), nn.CrossEntropyLoss(), optimizer, num_epochs=epochs, **options)
+    return tl.train_model(model, toy_loaders(), criterion, optimizer, num_epochs=epochs, **options)
 
 
 def toy_model():
@@ -77,18 +78,15 @@ def test_train_model_returns_the_weights_of_the_best_epoch():
 
 def test_a_stopped_training_ends_as_an_undisturbed_one(tmp_path):
     whole, history = toy_training(toy_model(), 4)
-    model, checkpoint = toy_model(), tmp_path / "checkpoint.pt"
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.3, momentum=0.9)
-    calls = []
+    checkpoint = tmp_path / "checkpoint.pt"
+    calls = iter(range(19))  # the training stops in the third epoch
 
     def criterion(scores, targets):
-        calls.append(0)
-        if len(calls) == 20:
-            raise KeyboardInterrupt
+        next(calls)
         return nn.functional.cross_entropy(scores, targets)
 
-    with pytest.raises(KeyboardInterrupt):
-        tl.train_model(model, toy_loaders(), criterion, optimizer, num_epochs=4, checkpoint=checkpoint)
+    with pytest.raises(StopIteration):
+        toy_training(toy_model(), 4, criterion, checkpoint=checkpoint)
     again, resumed = toy_training(toy_model(), 4, checkpoint=checkpoint)
     assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), again.state_dict().values(), strict=True))
     assert resumed["train_loss"] == history["train_loss"]
@@ -96,12 +94,10 @@ def test_a_stopped_training_ends_as_an_undisturbed_one(tmp_path):
 
 def test_a_loss_that_is_not_finite_is_a_user_error():
     with pytest.raises(UserError, match="not finite any more; try a smaller learning rate"):
-        model = nn.Linear(6, 3)
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        tl.train_model(model, toy_loaders(), lambda scores, _: scores.sum() * torch.nan, optimizer)
+        toy_training(toy_model(), criterion=lambda scores, _: scores.sum() * torch.nan)
 
 
-def test_finetune_trains_every_layer_but_no_batch_norm_statistics():
+def test_finetune_trains_all_but_the_batch_norm_statistics():
     before = network()
     trained, _ = tl.finetune(copy.deepcopy(before), 2, image_loaders(), backbone_lr=0.01, num_epochs=2, lr=0.1)
     for (key, old), new in zip(before.state_dict().items(), trained.state_dict().values(), strict=True):
@@ -110,12 +106,11 @@ def test_finetune_trains_every_layer_but_no_batch_norm_statistics():
     assert trained.fc.out_features == 2
 
 
-def test_finetune_takes_small_steps_in_pretrained_layers():
+def test_finetune_takes_small_steps_in_pretrained_layers(monkeypatch):
     optimizers = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tl, "train_model", lambda *given, **options: optimizers.append(given[3]))
-        tl.finetune(network(), 2, {}, backbone_lr=0.001, lr=0.1)
-        tl.scratch(network(), 2, {}, lr=0.1)
+    monkeypatch.setattr(tl, "train_model", lambda *given, **options: optimizers.append(given[3]))
+    tl.finetune(network(), 2, {}, backbone_lr=0.001, lr=0.1)
+    tl.scratch(network(), 2, {}, lr=0.1)
     assert [group["lr"] for group in optimizers[0].param_groups] == [0.001, 0.1]
     assert [group["lr"] for group in optimizers[1].param_groups] == [0.1]
     assert sum(p.numel() for p in optimizers[0].param_groups[1]["params"]) == 2 * 1024 + 2
@@ -131,19 +126,15 @@ def test_freeze_trains_only_the_new_last_layer():
 
 
 def test_freeze_computes_validation_features_once():
-    loaders, reads = image_loaders(), {"train": 0, "val": 0}
+    reads = []
 
     class Counted(list):
-        def __init__(self, name):
-            super().__init__(loaders[name])
-            self.name = name
-
         def __iter__(self):
-            reads[self.name] += 1
+            reads.append(len(self))
             return super().__iter__()
 
-    tl.freeze(network(), 2, {name: Counted(name) for name in loaders}, num_epochs=3)
-    assert reads == {"train": 3, "val": 1}
+    tl.freeze(network(), 2, {name: Counted(batches) for name, batches in image_loaders().items()}, num_epochs=3)
+    assert sorted(reads) == [1, 2, 2, 2]  # one validation batch, two training batches
 
 
 def test_replace_head_refuses_a_network_without_a_linear_end():
@@ -152,28 +143,18 @@ def test_replace_head_refuses_a_network_without_a_linear_end():
 
 
 def test_visualize_model_shows_mistakes_first():
-    class Known(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.p = nn.Parameter(torch.zeros(1))
-
-        def forward(self, x):
-            return x[:, :2, 0, 0]
-
-    scores = torch.tensor([[3.0, 0], [0, 2], [1, 0], [0, 1]])
+    model = nn.Sequential(nn.Flatten(), nn.Linear(75, 2, bias=False))
+    nn.init.eye_(model[1].weight)  # a photo's scores are its first two pixels
     photos = torch.zeros(4, 3, 5, 5)
-    photos[:, :2, 0, 0] = scores
-    data = [(photo, target) for photo, target in zip(photos, [0, 0, 1, 1], strict=True)]
-    loader = torch.utils.data.DataLoader(data, 2)
-    figure = tl.visualize_model(Known(), loader, ["ant", "bee"], "title")
+    photos[:, 0, 0, :2] = torch.tensor([[3.0, 0], [0, 2], [1, 0], [0, 1]])
+    loader = torch.utils.data.DataLoader([*zip(photos, [0, 0, 1, 1], strict=True)], 2)
+    figure = tl.visualize_model(model, loader, ["ant", "bee"], "title")
     titles = [axes.get_title() for axes in figure.axes]
     assert [title.split(",")[0] for title in titles] == ["WRONG: bee", "WRONG: ant", "right: bee", "right: ant"]
     assert titles[0].endswith("truth: ant") and "2 of 4 wrong" in figure.get_suptitle()
 
 
 def test_transforms_give_the_sizes_and_normalized_pixels():
-    from PIL import Image
-
     train, val = tl.make_transforms(32, 40)
     photo = Image.new("RGB", (90, 60), (124, 116, 104))  # the mean of ImageNet
     assert train(photo).shape == (3, 32, 32) and val(photo).shape == (3, 40, 40)

@@ -113,6 +113,12 @@ def test_a_model_learns_what_a_single_word_tells(name):
     assert max(toy_train(name, epochs=10)[1]["dev_accuracy"]) > 0.95
 
 
+def test_the_history_has_the_means_of_each_epoch():
+    _, history = toy_train("bag", lr=0.0, batch_size=50)
+    assert history["train_loss"] == pytest.approx(history["dev_loss"])
+    assert history["train_accuracy"] == pytest.approx(history["dev_accuracy"])
+
+
 def test_the_model_keeps_the_first_of_the_best_epochs(monkeypatch):
     weights, predict = [], sentiment.predict
     monkeypatch.setattr(sentiment, "predict", lambda m, _: weights.append(m.linear.weight.clone()) or torch.ones(120))

@@ -95,6 +95,14 @@ def test_a_transfer_lowers_the_loss_and_returns_its_history(network):
     assert history["total"][3] == pytest.approx(sum(history[key][3] for key in st.TERMS))
 
 
+def test_a_step_begins_with_gradients_of_zero():
+    image = torch.zeros(1, requires_grad=True)
+    optimizer = torch.optim.SGD([image], lr=1.0)
+    for _ in range(2):
+        st.take_step(image, optimizer, lambda image: {"content": 2 * image.sum(), "style": image.sum()})
+    assert image.item() == -6
+
+
 def test_rates_and_clamping_are_the_handouts(network, monkeypatch):
     rates, largest, take_step = [], [], st.take_step
 

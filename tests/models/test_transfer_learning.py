@@ -1,6 +1,7 @@
 """transfer_learning.py: training, what is frozen, and the pictures."""
 
 import copy
+import types
 
 import pytest
 import torch
@@ -43,6 +44,16 @@ def image_loaders(classes=2):
 def network():
     torch.manual_seed(0)
     return weights.build(ARCH, 5)
+
+
+def test_training_photos_are_shuffled_and_a_part_is_spread():
+    class Split(list):
+        transform = None
+
+    photos = types.SimpleNamespace(train=Split(range(7)), val=Split(range(7)))
+    loaders = tl.make_loaders(photos, (8, 8), 2, most=3)
+    assert isinstance(loaders["train"].sampler, torch.utils.data.RandomSampler)
+    assert [k for batch in loaders["val"] for k in batch.tolist()] == [0, 3, 6]
 
 
 def test_train_model_learns_and_records_every_epoch():

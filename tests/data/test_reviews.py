@@ -14,7 +14,7 @@ def folder(tmp_path):
     """A whole set of two sentences a file."""
     for name in reviews.SPLITS:
         (tmp_path / f"{name}.txt").write_text(GOOD)
-    (tmp_path / "unlabelled.txt").write_text("so so .\nnever again !\n")
+    (tmp_path / "unlabelled.txt").write_text("so so .\nnever again !\n\n \n")  # empty lines at the end do not count
     return tmp_path
 
 
@@ -25,26 +25,10 @@ def test_a_set_is_read_in_the_order_of_its_files(folder):
     assert sets.unlabelled.sentences == [["so", "so", "."], ["never", "again", "!"]] and sets.unlabelled.labels is None
 
 
-@pytest.mark.parametrize(
-    "content",
-    [GOOD.encode()[:-1], GOOD.replace("\n", "\r\n").encode(), b"\xef\xbb\xbf" + GOOD.encode(),
-     b"1\tthe  soup was great .\n0 it was n't .\n"],
-    ids=["no last line end", "Windows' line ends", "a byte-order mark", "tabs and two blanks"],
-)  # fmt: skip
+@pytest.mark.parametrize("content", [GOOD[:-1], GOOD.replace("\n", "\r\n"), "\ufeff" + GOOD, GOOD.replace(" ", "\t ")])
 def test_files_of_other_editors_are_read(folder, content):
-    (folder / "dev.txt").write_bytes(content)
+    (folder / "dev.txt").write_bytes(content.encode())
     assert reviews.read_labelled(folder / "dev.txt") == reviews.read_labelled(folder / "train.txt")
-
-
-def test_the_unlabelled_file_is_optional(folder):
-    (folder / "unlabelled.txt").unlink()
-    assert len(reviews.load(folder, None).unlabelled) == 0
-
-
-def test_empty_lines_at_the_end_do_not_count(folder):
-    before = reviews.load(folder, None).unlabelled
-    (folder / "unlabelled.txt").write_text("so so .\nnever again !\n\n \n")
-    assert reviews.load(folder, None).unlabelled == before
 
 
 def test_the_fingerprint_changes_with_a_word(folder):
@@ -53,12 +37,11 @@ def test_the_fingerprint_changes_with_a_word(folder):
     assert reviews.load(folder, None).fingerprint != before
 
 
-BROKEN = {
+BROKEN = {  # what is wrong: (file, its content, message)
+    "no file": ("test", None, "no such file"),
     "a label of 2": ("train", b"1 good\n2 bad\n", "line 2: begins with '2'"),
-    "a label joined to its sentence": ("dev", b"1 good\n0bad food\n", "line 2"),
     "an empty line": ("test", b"1 good\n\n0 bad\n", "line 2"),
     "a label without a sentence": ("train", b"1 good\n0 bad\n1\n", "line 3: has a label but no sentence"),
-    "an empty file": ("dev", b"", "both labels"),
     "a file that is not UTF-8": ("test", b"1 good\n0 caf\xe9\n", "UTF-8"),
     "one class only": ("train", b"1 good\n1 fine\n", r"both labels, 0 and 1; has labels \[1\]"),
     "an unlabelled line without words": ("unlabelled", b"good\n \nbad\n", "line 2: is empty"),
@@ -66,17 +49,11 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("case", BROKEN)
-def test_a_broken_file_is_named_with_its_line(folder, case):
-    name, content, message = BROKEN[case]
-    (folder / f"{name}.txt").write_bytes(content)
+@pytest.mark.parametrize("name, content, message", BROKEN.values(), ids=BROKEN)
+def test_a_broken_file_is_named_with_its_line(folder, name, content, message):
+    file = folder / f"{name}.txt"
+    file.unlink() if content is None else file.write_bytes(content)
     with pytest.raises(UserError, match=f"{name}.txt.*{message}"):
-        reviews.load(folder, None)
-
-
-def test_a_missing_file_is_named(folder):
-    (folder / "test.txt").unlink()
-    with pytest.raises(UserError, match="test.txt: no such file"):
         reviews.load(folder, None)
 
 
@@ -106,7 +83,6 @@ def test_the_real_set_has_the_known_sizes(hw2_data):
         "at 5:30 or 7pm, 1/2 off, 2-3 times": "at 5:30 or 7pm , 1/2 off , 2-3 times",
         "Dr. Who, p.m. or restaurant.com": "dr. who , p.m. or restaurant.com",
         "so-so hole-in-the-wall... -- meh": "so-so hole-in-the-wall ... -- meh",
-        "was n't it ? _num_ stars": "was n't it ? _num_ stars",
         "Caf\u00e9 \U0001f355!!": "caf\u00e9 \U0001f355 ! !",
         "dogs' o'clock 'burgh": "dogs ' o'clock ' burgh",
         " \t\n": "",

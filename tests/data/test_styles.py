@@ -9,19 +9,10 @@ from data import styles
 
 @pytest.fixture
 def folder(tmp_path):
-    """A data folder with tiny pictures of the course's names."""
     (tmp_path / "styles").mkdir()
     for name in (styles.CONTENT, *styles.STYLES):
         Image.new("RGB", (4, 4)).save(tmp_path / "styles" / f"{name}.jpg")
     return tmp_path
-
-
-@pytest.fixture
-def tiny_drawings(monkeypatch):
-    """Replaces each drawing by a pixel of its random generator."""
-    for name, (file, _) in styles.DRAWINGS.items():
-        draw = lambda rng: Image.new("L", (1, 1), int(rng.integers(256)))  # noqa: E731
-        monkeypatch.setitem(styles.DRAWINGS, name, (file, draw))
 
 
 def test_the_courses_pictures_are_found(folder):
@@ -36,12 +27,11 @@ def test_a_missing_picture_is_a_usererror_with_the_command(folder):
         styles.load(folder, folder / "cache")
 
 
-def test_drawn_pictures_stand_in_and_are_always_the_same(tmp_path, tiny_drawings):
-    found = styles.load("builtin", tmp_path)
+def test_drawn_pictures_stand_in_and_are_always_the_same(tmp_path, monkeypatch):
+    pixel = lambda rng: Image.new("L", (1, 1), int(rng.integers(256)))  # noqa: E731
+    monkeypatch.setattr(styles, "DRAWINGS", {name: (file, pixel) for name, (file, _) in styles.DRAWINGS.items()})
+    found, again = (styles.load("builtin", tmp_path / name) for name in "ab")
     assert not found.real and found.content.name == "town.png"
-    names = [(style, path.name) for style, path in found.styles.items()]
-    assert names == [("composition_vii", "mosaic.png"), ("the_scream", "lines.png"), ("starry_night", "strokes.png")]
-    again = styles.load("builtin", tmp_path / "again")
-    assert [path.read_bytes() for path in again.styles.values()] == [
-        path.read_bytes() for path in found.styles.values()
-    ]
+    names = {style: path.name for style, path in found.styles.items()}
+    assert names == {"composition_vii": "mosaic.png", "the_scream": "lines.png", "starry_night": "strokes.png"}
+    assert all(path.read_bytes() == again.styles[style].read_bytes() for style, path in found.styles.items())

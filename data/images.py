@@ -2,6 +2,7 @@
 
 import os
 import warnings
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,13 +21,12 @@ Image.init()
 # Without the formats that Pillow only recognizes, or gives to another program.
 FORMATS = sorted(set(Image.OPEN) - {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"})
 SUFFIXES = {suffix for suffix, format in Image.registered_extensions().items() if format in FORMATS}
-SUFFIXES |= {".heic", ".heif"}  # a phone's photos, which Pillow cannot read: an error is better than to ignore them
 
 
 def open_photo(path):
-    """A photo as an RGB image, upright as EXIF says, 16-bit grey scaled to 8 bits, transparent parts on white.
+    """A photo as an RGB image, upright as EXIF says, other numbers scaled to 8 bits, transparent parts on white.
 
-    Raises UserError if the file is missing, cut, or not a picture.
+    Raises UserError if the file is missing, cut, or not a picture, MemoryError if it needs more memory than there is.
     """
     try:
         with warnings.catch_warnings():
@@ -38,31 +38,59 @@ def open_photo(path):
     except FileNotFoundError:
         raise UserError(f"{path}: no such picture") from None
     except Image.UnidentifiedImageError:
-        raise UserError(f"{path}: not a picture that Pillow can read; save it as JPEG, or remove it") from None
+        with open(path, "rb") as file:
+            phone = file.read(12)[4:] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc")
+        what = "a HEIC photo, as phones take them" if phone else "not a picture that Pillow can read"
+        raise UserError(f"{path}: {what}; save it as JPEG, or remove it") from None
+    except MemoryError:
+        raise
     except Exception as error:  # Pillow raises a dozen kinds on broken files
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise UserError(f"{path}: cannot be read ({reason}); replace or remove it") from None
+        if getattr(error, "errno", None):  # the system's: permission denied, too many open files
+            raise UserError(f"{path}: {error.strerror}") from None
+        raise UserError(f"{path}: cannot be read ({error or type(error).__name__}); replace or remove it") from None
 
 
 def _as_rgb(image):
-    if image.mode.startswith("I"):  # 16 or 32 bits a pixel; convert() would cut off at 255
+    if image.mode[0] in "IF":  # integers of 16 or 32 bits, or floats; convert() would cut off at 255
         levels = np.asarray(image, np.float64).clip(0)
-        white = 255 if levels.max() <= 255 else max(65535, levels.max())
+        if not np.isfinite(levels).all():
+            raise ValueError("it holds NaN or infinity")
+        top = levels.max()
+        white = next(white for white in (1, 255, 65535, top) if top <= white and (white > 1 or image.mode == "F"))
         image = Image.fromarray((levels * (255 / white)).astype(np.uint8))
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return image.convert("RGB")
 
 
+def visible(name):
+    """Whether a file or folder is the user's: hidden ones and `__MACOSX` are what other programs leave."""
+    return not name.startswith((".", "__"))
+
+
+def files_below(folder):
+    """The visible files below a folder, in order. A link to a folder is followed unless it leads back up."""
+    seen = {*Path(folder).resolve().parents}
+    for root, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(filter(visible, folders)) if (real := Path(root).resolve()) not in seen else []
+        yield from (os.path.join(root, name) for name in sorted(filter(visible, names)) if real not in seen)
+        seen.add(real)
+
+
 class PhotoFolder(ImageFolder):
-    """An ImageFolder that ignores hidden class folders and `__MACOSX`, which other programs leave there."""
+    """An ImageFolder of the visible photos."""
 
     def find_classes(self, directory):
         with user_errors(directory), os.scandir(directory) as entries:
-            classes = sorted(e.name for e in entries if e.is_dir() and not e.name.startswith((".", "__")))
+            classes = sorted(e.name for e in entries if e.is_dir() and visible(e.name))
         if not classes:
             raise UserError(f"{directory}: holds no class folders; make one folder a class, with its photos in it")
         return classes, {name: k for k, name in enumerate(classes)}
+
+    @staticmethod
+    def make_dataset(directory, class_to_idx, extensions=None, is_valid_file=None, allow_empty=False):
+        paths = ((path, k) for name, k in class_to_idx.items() for path in files_below(Path(directory, name)))
+        return [(path, k) for path, k in paths if is_valid_file(path)]
 
 
 @dataclass(frozen=True)
@@ -92,6 +120,10 @@ def load(data, photos, cache):
     cache: the folder for the built-in set. Raises UserError if the set is incomplete or a photo cannot be read.
     """
     if photos is not None:
+        paths = (Path(path) for split in ("train", "val") for path in files_below(Path(photos, split)))
+        if other := Counter(path.suffix.lower() for path in paths if path.suffix.lower() not in SUFFIXES):
+            kinds = ", ".join(f"{ending or 'no ending'} ({count})" for ending, count in other.most_common(5))
+            print(f"passed over, since Pillow cannot read them: {kinds}; convert photos to JPEG")
         return read(photos, f"photos in {shown(Path(photos).resolve().name)}", SUFFIXES)
     folder = choose("insects", data)
     if folder:
@@ -104,16 +136,11 @@ def read(folder, name, suffixes):
 
     Opens each once. Raises UserError if a split or a class is missing or empty, or a photo is broken.
     """
-
-    def is_photo(path):
-        parts = Path(path).relative_to(folder).parts
-        return Path(path).suffix.lower() in suffixes and not any(part[0] == "." or part == "__MACOSX" for part in parts)
-
-    splits = []
+    splits, broken = [], []
     for root in (Path(folder, "train"), Path(folder, "val")):
         if not root.is_dir():
             raise UserError(f"{root}: no such folder; {folder} needs train/<class>/ and val/<class>/ with photos in it")
-        split = PhotoFolder(root, loader=open_photo, is_valid_file=is_photo, allow_empty=True)
+        split = PhotoFolder(root, None, None, open_photo, lambda path: Path(path).suffix.lower() in suffixes, True)
         if empty := set(range(len(split.classes))) - set(split.targets):
             label = split.classes[min(empty)]
             raise UserError(f"{root / label}: holds no photo; put photos into this class folder, or remove it")
@@ -124,7 +151,12 @@ def read(folder, name, suffixes):
     if len(train.classes) < 2:
         raise UserError(f"{folder}: has only one class ({train.classes[0]}); add the class folder of another")
     for path, _ in tqdm([*train.samples, *val.samples], desc="checking photos", leave=False, delay=2):
-        open_photo(path)
+        try:
+            open_photo(path)
+        except UserError as error:
+            broken.append(error)
+    if broken:
+        raise UserError(f"{broken[0]}{f' ({len(broken) - 1} more photos are like that)' * (len(broken) > 1)}")
     return Photos(train, val, name)
 
 

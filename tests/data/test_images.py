@@ -3,6 +3,7 @@
 import os
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from common.cli import UserError
 from data import images
 
 RED = (200, 30, 60)
+HEIC = b"\0\0\0\x18ftypheic" + bytes(40)
+NAN = Image.fromarray(np.full((8, 8), np.nan, np.float32))
 
 
 def corner_image(mode="RGB"):
@@ -44,10 +47,16 @@ def test_every_usual_format_is_read(tmp_path, name):
     assert np.abs(pixels(tmp_path / name)[3, 3] - RED).max() <= 30
 
 
-@pytest.mark.parametrize("levels, expected", [([0, 257, 65535], [0, 1, 255]), ([0, 100, 255], [0, 100, 255])])
-def test_sixteen_bit_grey_is_scaled_to_eight(tmp_path, levels, expected):
-    Image.fromarray(np.array([levels], np.uint16)).save(tmp_path / "scan.png")
-    assert pixels(tmp_path / "scan.png")[0, :, 0].tolist() == expected
+@pytest.mark.parametrize("kind, levels, expected", [
+    (np.uint16, [0, 257, 65535], [0, 1, 255]),
+    (np.uint16, [0, 100, 255], [0, 100, 255]),
+    (np.float32, [0, 0.5, 1], [0, 127, 255]),
+    (np.float32, [0, 100, 255], [0, 100, 255]),
+    (np.float32, [0, 257, 3000], [0, 1, 11]),
+])  # fmt: skip
+def test_sixteen_bits_and_floats_are_scaled_to_eight(tmp_path, kind, levels, expected):
+    Image.fromarray(np.array([levels], kind)).save(tmp_path / "scan.tif")
+    assert pixels(tmp_path / "scan.tif")[0, :, 0].tolist() == expected
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
@@ -78,6 +87,21 @@ def test_files_and_folders_of_other_programs_are_ignored(photos):
     assert (len(found.train), found.classes) == (12, ["ants", "bees"])
 
 
+def test_links_that_lead_back_up_are_not_followed(photos, tmp_path):
+    (tmp_path / "more").mkdir()
+    corner_image().save(tmp_path / "more" / "ant.png")
+    for name, target in (("again", "."), ("above", ".."), ("more", tmp_path / "more"), ("twice", tmp_path / "more")):
+        (photos / "train" / "ants" / name).symlink_to(target)
+    assert len(images.load(None, photos, None).train) == 13
+
+
+def test_files_that_are_passed_over_are_counted(photos, capsys):
+    for name in ("IMG_1.HEIC", "IMG_2.HEIC"):
+        (photos / "train" / "ants" / name).touch()
+    assert len(images.load(None, photos, None).train) == 12
+    assert "passed over, since Pillow cannot read them: .heic (2); convert" in capsys.readouterr().out
+
+
 def remove(pattern):
     return lambda folder: [shutil.rmtree(found) for found in folder.glob(pattern)]
 
@@ -89,8 +113,11 @@ BAD_SETS = {
     "a class in one split": (remove("val/bees"), r"garden: class 'bees' is not in both"),
     "one class": (remove("*/bees"), r"garden: has only one class \(ants\)"),
     "a cut photo": (lambda folder: os.truncate(folder / "val/bees/bees1.png", 999), r"bees1\.png: cannot be read"),
+    "three cut photos": (lambda folder: [os.truncate(folder / f"val/bees/bees{k}.png", 9) for k in range(3)],
+                         r"bees0\.png: .* \(2 more photos are like that\)"),
     "a web page": (lambda folder: (folder / "val/ants/a.jpg").write_bytes(b"<html>"), r"a\.jpg: not a picture"),
-    "a phone's HEIC": (lambda folder: (folder / "val/ants/a.HEIC").write_bytes(b"heic"), r"a\.HEIC: .*JPEG"),
+    "a phone's photo": (lambda folder: (folder / "val/ants/a.jpg").write_bytes(HEIC), r"a\.jpg: a HEIC photo"),
+    "NaN": (lambda folder: NAN.save(folder / "val/ants/a.tif"), r"a\.tif: .*NaN"),
 }  # fmt: skip
 
 
@@ -99,6 +126,13 @@ def test_a_bad_set_is_a_usererror_with_the_cure(photos, spoil, words):
     spoil(photos)
     with pytest.raises(UserError, match=words):
         images.load(None, photos, None)
+
+
+@pytest.mark.parametrize("error, kind", [(MemoryError(), MemoryError), (PermissionError(13, "denied"), UserError)])
+def test_the_machines_trouble_is_not_a_broken_photo(monkeypatch, error, kind):
+    monkeypatch.setattr(Image, "open", Mock(side_effect=error))
+    with pytest.raises(kind, match="^(?!.*replace)"):
+        images.open_photo("photo.png")
 
 
 def test_the_fingerprint_changes_with_the_photos_only(photos):

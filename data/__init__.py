@@ -43,7 +43,10 @@ def choose(name, root=None):
     check_folder(root)
     found = locate(name, root)
     if root is not None and found is None:
-        cure = f"use --data builtin, or get it: python -m data.download {name} --data {root}"
+        below = [folder for folder in sorted(Path(root).iterdir()) if folder.is_dir() and locate(name, folder)]
+        near = [Path(root).absolute().parent] if Path(root).absolute().name in SETS[name] else below
+        get = f"use --data builtin, or get it: python -m data.download {name} --data {root}"
+        cure = f"did you mean --data {near[0]}?" if near else get
         raise UserError(f"--data {root}: holds no {' or '.join(SETS[name])}; {cure}")
     return found
 
@@ -63,15 +66,23 @@ def fingerprint(*things):
 
 
 def lines(path):
-    """The number and the text of each line, without its end and a byte-order mark. Raises UserError if not UTF-8."""
-    path = Path(path)
+    """The number and the text of each line, without its end, a byte-order mark, and blank lines at the end.
+
+    Raises UserError if the file is not UTF-8 text.
+    """
+    path, blank = Path(path), []
     if not path.is_file():
         raise UserError(f"{path}: {'is a folder' if path.is_dir() else 'no such file'}; it should be a text file")
     with user_errors(path), open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
         for number, line in enumerate(file, 1):
-            if not line.isascii() and any("\ud800" <= letter <= "\udfff" for letter in line):
-                raise UserError(f"{path}, line {number}: is not UTF-8 text; save the file as UTF-8")
-            yield number, line.removesuffix("\n")
+            if "\0" in line or not line.isascii() and any("\ud800" <= letter <= "\udfff" for letter in line):
+                packed = number == 1 and line.startswith(("PK\3\4", "\x1f\udc8b"))
+                cure = "is a zip or gzip archive; unpack it" if packed else "is not UTF-8 text; save the file as UTF-8"
+                raise UserError(f"{path}, line {number}: {cure}")
+            blank.append((number, line.removesuffix("\n")))
+            if line.strip():
+                yield from blank
+                blank.clear()
 
 
 def made(cache, name, make, version):

@@ -1,12 +1,15 @@
 """Problem 5's photos and captions: Flickr8k, COCO (cs231n's h5 files), your own photos, or the built-in scenes."""
 
+import csv
 import json
 import re
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import regex
 from tqdm import tqdm
 
 from bleu_utils import SPECIAL, decode_captions
@@ -17,7 +20,8 @@ from data.features import PhotoFeatures, StoredFeatures, h5_set
 
 NULL, START, END, UNK = range(4)
 SPLITS = ("train", "val", "test")
-TOKENS = "Flickr8k.token.txt"
+TOKENS, KAGGLE, KARPATHY = "Flickr8k.token.txt", "captions.txt", "dataset_flickr8k.json"
+MARKERS = re.compile(r"^(<start>|<s>|startseq)\s|\s(<end>|</s>|endseq)$", re.IGNORECASE)  # what tutorials add
 LISTS = {"train": "Flickr_8k.trainImages.txt", "val": "Flickr_8k.devImages.txt", "test": "Flickr_8k.testImages.txt"}
 USUAL_ARCH, BUILTIN_ARCH = "resnet50", "squeezenet1_1"
 COUNTS = {"train": 1000, "val": 150, "test": 150}  # photos of the built-in set
@@ -115,13 +119,21 @@ def load(data, cache, device, which=None, photos=None, captions=None, min_count=
 
 
 def read_flickr8k(folder):
-    """The captions {photo: [words, ...]} and the photos {split: [photo, ...]}, as Paths, of Flickr8k's layout."""
-    texts, seen = read_captions(folder / TOKENS, folder / "images"), {}
+    """The captions {photo: [words, ...]} and the photos {split: [photo, ...]}, as Paths, of a Flickr8k folder.
+
+    The photos lie in `images` or `Images`. The captions are the published file, Kaggle's or Karpathy's; the splits are
+    the published lists, Karpathy's, or as in `read_own`.
+    """
+    photos = next((folder / name for name in ("images", "Images") if (folder / name).is_dir()), folder / "images")
+    file = next((folder / name for name in (TOKENS, KAGGLE, KARPATHY) if (folder / name).is_file()), folder / TOKENS)
+    if file.name != TOKENS and not any((folder / name).is_file() for name in LISTS.values()):
+        return read_own(photos, file)
+    texts, seen = read_captions(file, photos)[0], {}
     for split, name in LISTS.items():
         for number, line in _lines(folder / name):
-            photo, at = folder / "images" / line, f"{folder / name}, line {number}: {line[:80]}"
+            photo, at = photos / line, f"{folder / name}, line {number}: {line[:80]}"
             if photo not in texts:
-                raise UserError(f"{at} has no captions in {TOKENS}; add some or remove the line")
+                raise UserError(f"{at} has no captions in {file.name}; add some or remove the line")
             if photo in seen:
                 raise UserError(f"{at} is in {seen[photo][1]}, too; remove one of the lines")
             seen[photo] = split, f"{name}, line {number}"
@@ -131,29 +143,33 @@ def read_flickr8k(folder):
 
 
 def read_own(folder, file):
-    """As `read_flickr8k`, of your photos and captions: of ten photos by name the 9th tests, the 10th validates."""
-    texts = read_captions(file, folder)
+    """As `read_flickr8k`, of your photos and captions: of ten photos by name the 9th tests, the 10th validates.
+
+    A file that names a split for each photo decides instead.
+    """
+    texts, splits = read_captions(file, folder)
     photos = sorted(texts)
-    if len(photos) < 10:
-        raise UserError(f"{file}: captions of {len(photos)} photos; 10 are needed for training, validation and test")
-    train = [photo for k, photo in enumerate(photos) if k % 10 < 8]
-    return texts, {"train": train, "val": photos[9::10], "test": photos[8::10]}
+    if not splits:
+        if len(photos) < 10:
+            raise UserError(f"{file}: captions of {len(photos)} photos; 10 are needed to train, validate and test")
+        splits = {photo: {8: "test", 9: "val"}.get(k % 10, "train") for k, photo in enumerate(photos)}
+    found = {split: [photo for photo in photos if splits[photo] == split] for split in SPLITS}
+    if empty := [split for split in SPLITS if not found[split]]:
+        raise UserError(f"{file}: has no photo whose split is {empty[0]}; the splits are {', '.join(SPLITS)}")
+    return texts, found
 
 
 def read_captions(file, folder):
-    """The captions {photo: [words, ...]} of a file with lines of `photo#k`, a tab, a caption. Photos are Paths.
+    """The captions {photo: [words, ...]} of a file, and the photos' splits {photo: split} if it has them.
 
-    Raises UserError, naming the line, if it is not like that, has no word, or `folder` has no such photo.
+    The file: see `entries`. Photos are Paths in `folder`. Raises UserError, naming the line, for a caption without a
+    word, or if the folder has no such photo.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; it should hold the photos that {file.name} names")
-    texts = {}
-    for number, line in _lines(file):
-        photo, tab, caption = line.partition("\t")
-        photo, mark, _ = photo.rpartition("#")
-        path, words, at = folder / photo, tokenize(caption), f"{file}, line {number}"
-        if not tab or not mark:
-            raise UserError(f"{at}: should be a photo's name, '#', a number, a tab, a caption; it is {line[:60]!r}")
+    texts, splits = {}, {}
+    for at, photo, caption, split in entries(file):
+        path, words = folder / photo, tokenize(MARKERS.sub("", caption))
         if photo == NOT_PUBLISHED:
             continue
         if path not in texts and not path.is_file():
@@ -161,9 +177,42 @@ def read_captions(file, folder):
         if not words:
             raise UserError(f"{at}: the caption has no word; change or remove the line")
         texts.setdefault(path, []).append(words)
+        splits |= {path: split} if split else {}
     if not texts:
         raise UserError(f"{file}: holds no captions; its lines should be: photo.jpg#0, a tab, the caption")
-    return texts
+    if max(len(words) for captions in texts.values() for words in captions) == 1:
+        print(f"warning: {shown(file)}: every caption is one word; are there no blanks between the words?")
+    return texts, splits
+
+
+def entries(file):
+    """Of each caption of a file: where it stands, the photo's name, the caption, and the photo's split or None.
+
+    Lines of `photo#k`, a tab, a caption, as Flickr8k is published; Kaggle's, a header `image,caption` and lines of
+    comma-separated values; or Karpathy's JSON. Raises UserError, naming the line, for anything else.
+    """
+    if file.suffix == ".json":
+        try:
+            for k, image in enumerate(json.loads(file.read_bytes())["images"]):
+                split = {"restval": "train", **{split: split for split in SPLITS}}[image["split"]]
+                for sentence in image["sentences"]:
+                    yield f"{file}, image {k}", image["filename"], sentence["raw"], split
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{file}: not like Karpathy's dataset_flickr8k.json ({error!r})") from None
+        return
+    numbered = list(_lines(file))
+    if header := numbered and re.fullmatch(r"image\w*([,|]).*(caption|comment)", numbered[0][1]):
+        columns = numbered[0][1].count(header[1])
+        for row in csv.reader((line for _, line in numbered[1:]), delimiter=header[1]):
+            yield f"{file}, photo {row[0][:80]}", row[0], header[1].join(row[columns:]), None
+        return
+    for number, line in numbered:
+        photo, tab, caption = line.partition("\t")
+        photo, mark, _ = photo.rpartition("#")
+        if not tab or not mark:
+            what = "should be a photo's name, '#', a number, a tab, a caption"
+            raise UserError(f"{file}, line {number}: {what}; it is {line[:60]!r}")
+        yield f"{file}, line {number}", photo, caption, None
 
 
 def _lines(file):
@@ -186,8 +235,12 @@ def draw(folder):
 
 
 def tokenize(text):
-    """The words of a sentence: lower case, punctuation dropped, `'s` a word of its own, hyphens kept inside words."""
-    return re.findall(r"'s\b|\w+(?:['-](?!s\b)\w+)*", text.lower().replace("_", " "))
+    """The words of a sentence: lower case, punctuation dropped, `'s` a word of its own, hyphens kept inside words.
+
+    A letter and its combining marks (accents, vowel signs) stay together.
+    """
+    text = unicodedata.normalize("NFC", text).lower().replace("_", " ")
+    return regex.findall(r"'s\b|\w+(?:['-](?!s\b)\w+)*", text)
 
 
 def make_vocabulary(references, min_count=None):

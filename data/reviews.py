@@ -1,7 +1,9 @@
 """Problem 6's sentences: the course's files of labelled reviews, or the built-in ones; raw text to tokens."""
 
-import re
+import unicodedata
 from dataclasses import dataclass, replace
+
+import regex
 
 from common.cli import UserError, write_text
 from data import choose, drawn, fingerprint, lines
@@ -46,9 +48,13 @@ def load(data, cache):
     real = choose("sentences", data)
     name = "the course's review sentences (real)" if real else "built-in sentences (generated)"
     folder = real or drawn.made_here(cache, "sentences", write)
-    labelled = [read_labelled(folder / f"{split}.txt") for split in SPLITS]
-    file = folder / "unlabelled.txt"
-    return Reviews(*labelled, read_unlabelled(file) if file.exists() else Split([]), name, real is not None)
+    train, file, split = read_labelled(folder / "train.txt"), folder / "unlabelled.txt", str.split
+    if sum(tokenize(" ".join(words)) != words for words in train.sentences) > len(train) / 10:  # of the course's: 2%
+        print(f"{folder / 'train.txt'}: raw text; all sentences are tokenized (lower case, punctuation apart)")
+        split = tokenize
+    labelled = [read_labelled(folder / f"{name}.txt", split) for name in SPLITS]
+    unlabelled = read_unlabelled(file, split) if file.exists() else Split([])
+    return Reviews(*labelled, unlabelled, name, real is not None)
 
 
 def part(sets, train, others):
@@ -62,14 +68,15 @@ def _first(split, most):
     return Split([split.sentences[k] for k in rows], [split.labels[k] for k in rows])
 
 
-def read_labelled(path):
-    """A Split from a file of lines `<label> <sentence>`, tokens separated by white space.
+def read_labelled(path, split=str.split):
+    """A Split from a file of lines `<label> <sentence>`, sentences made tokens by `split`.
 
     Raises UserError, naming the line, if it lacks a label of 0 or 1 or words, and for a file without both labels.
     """
     tokens, labels = [], []
     for number, line in lines(path):
-        label, *words = line.split() or [""]
+        label, sentence = [*line.split(maxsplit=1), "", ""][:2]
+        words = split(sentence)
         if label not in ("0", "1"):
             raise UserError(f"{path}, line {number}: begins with {label[:20]!r}; it should begin with a label, 0 or 1")
         if not words:
@@ -84,8 +91,6 @@ def read_labelled(path):
 def read_unlabelled(path, split=str.split):
     """A Split without labels: one sentence a line, made tokens by `split`. Raises UserError if it lacks words."""
     tokens = [split(line) for _, line in lines(path)]
-    while tokens[-1:] == [[]]:  # empty lines at the end
-        tokens.pop()
     if [] in tokens or not tokens:
         raise UserError(f"{path}, line {[*tokens, []].index([]) + 1}: is empty; there should be one sentence a line")
     return Split(tokens)
@@ -98,9 +103,9 @@ def write(folder):
 
 
 CURLY = str.maketrans({"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2026": "..."})
-CLITIC = re.compile(r"(?<=\w)(n't|'(?:s|m|d|re|ve|ll))(?!\w)")  # did|n't, it|'s
-OPENING = re.compile(r'(?<![^\s(\[])"')
-TOKEN = re.compile(
+CLITIC = regex.compile(r"(?<=\w)(n't|'(?:s|m|d|re|ve|ll))(?!\w)")  # did|n't, it|'s
+OPENING = regex.compile(r'(?<![^\s(\[])"')
+TOKEN = regex.compile(
     r"""_num_
     | (?<!\w) n't (?!\w) | ' (?:s|m|d|re|ve|ll|n|em) (?!\w)   # what CLITIC cut off
     | `` | '' | \.\.+ | --+
@@ -108,7 +113,7 @@ TOKEN = re.compile(
     | (?P<number> \d+ (?:[.,]\d+)* ) (?! \w | [-/:] \w )      # 5:30, 1/2 and 7pm are words in the data
     | [^\W_]+ (?: [-/:.'&] [^\W_]+ )*                         # hyphens, slashes and the like inside of a word
     | \S""",
-    re.VERBOSE,
+    regex.VERBOSE,
 )
 
 
@@ -116,9 +121,9 @@ def tokenize(text):
     """The tokens of raw text, as in the course's files: a list, empty for blank text.
 
     Lower case; punctuation, `n't`, `'s` and the like are tokens of their own; numbers become `_num_`, double quotes
-    `` and ''. Text that is tokenized already stays as it is, with rare exceptions.
+    `` and ''. A letter and its combining marks stay together. Tokenized text stays as it is, with rare exceptions.
     """
-    text = text.translate(CURLY).lower().replace("cannot", "can not")
+    text = unicodedata.normalize("NFC", text).translate(CURLY).lower().replace("cannot", "can not")
     text = OPENING.sub(" `` ", text).replace('"', " '' ")
     return [
         "_num_" if match["number"] else "..." if match[0].startswith("..") else match[0]

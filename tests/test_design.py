@@ -14,7 +14,7 @@ HEART = {  # module: what it may import
     "rnn": {"numpy", "layers", "rnn_layers", "bleu_utils"},
     "bleu_utils": {"numpy", "layers"},
 }
-LIBRARIES = {"numpy", "torch", "torchvision", "matplotlib", "PIL", "tqdm", "h5py", "jinja2", "filelock"}
+LIBRARIES = {"numpy", "torch", "torchvision", "matplotlib", "PIL", "tqdm", "h5py", "jinja2", "filelock", "regex"}
 READERS = sorted(path for path in (REPO / "data").rglob("*.py"))
 COMMON = sorted((REPO / "common").glob("*.py"))
 FILES = [*sorted(REPO.glob("*.py")), *READERS, *COMMON]

@@ -46,6 +46,8 @@ def read(folder, **options):
         ("it isn't , he doesn't", "it isn't he doesn't"),
         ("a t-shirt - a black-and-white one", "a t-shirt a black-and-white one"),
         ('"Über" l\'été Кошка 蟻', "über l'été кошка 蟻"),
+        ("le cafe\u0301 nai\u0308ve", "le caf\u00e9 na\u00efve"),
+        ("खाना बहुत स्वादिष्ट था", "खाना बहुत स्वादिष्ट था"),
         ("<UNK> <END>", "unk end"),
         (" .,;:!?()&%$#@* ", ""),
     ],
@@ -93,6 +95,46 @@ def test_files_of_other_systems_are_read_alike(folder, newline):
     for file in folder.glob("*.txt"):
         file.write_bytes(("\ufeff" + file.read_text().replace("\n", newline)).encode())
     assert read(folder).fingerprint == before
+
+
+@pytest.mark.parametrize("start, end", [("<start>", "<end>"), ("startseq", "endseq")])
+def test_start_and_end_markers_are_taken_off(folder, start, end):
+    before = read(folder).references
+    (folder / TOKENS).write_text(re.sub(r"\t(.*)", rf"\t{start} \1 {end}", (folder / TOKENS).read_text()))
+    assert read(folder).references == before
+
+
+@pytest.fixture
+def textless(folder):
+    """The tiny set's photos, in a folder `Images`, without the texts."""
+    for file in folder.glob("*.txt"):
+        file.unlink()
+    return (folder / "images").rename(folder / "Images").parent
+
+
+@pytest.mark.parametrize("header, mark", [("image,caption", ","), ("image_name| comment_number| comment", "| 0| ")])
+def test_kaggles_captions_are_read(textless, header, mark):
+    lines = "".join(f'train{k}.png{mark}"A ball, red"\n' for k in range(10))
+    (textless / "captions.txt").write_text(f"{header}\n{lines}")
+    found = read(textless)
+    assert {split: len(photos) for split, photos in found.references.items()} == {"train": 8, "val": 1, "test": 1}
+    assert found.references["train"] == [[["a", "ball", "red"]]] * 8
+
+
+def test_karpathys_json_decides_the_splits(textless):
+    splits, texts = ["train", "restval", "val", "test"], [{"raw": "A ball."}]
+    images = [{"filename": f"train{k}.png", "split": split, "sentences": texts} for k, split in enumerate(splits)]
+    (textless / "dataset_flickr8k.json").write_text(json.dumps({"images": images}))
+    found = read(textless)
+    names = {split: [photo.name for photo in photos] for split, photos in found.pictures.items()}
+    assert names == {"train": ["train0.png", "train1.png"], "val": ["train2.png"], "test": ["train3.png"]}
+    assert found.references["test"] == [[["a", "ball"]]]
+
+
+def test_captions_of_one_word_each_are_warned_of(folder, capsys):
+    (folder / TOKENS).write_text("".join(f"train{k}.png#0\tall-in-one\n" for k in range(10)))
+    captions.read_own(folder / "images", folder / TOKENS)
+    assert "every caption is one word" in capsys.readouterr().out
 
 
 BAD = {  # what is wrong: (file, text to replace, new text, message)
@@ -170,6 +212,13 @@ def test_a_chosen_set_that_is_missing_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "HOME", tmp_path)
     with pytest.raises(UserError, match="--set coco: .*python -m data.download coco"):
         captions.load(None, tmp_path, "cpu", which="coco")
+
+
+@pytest.mark.parametrize("folder", ["hw2", "hw2/data/flickr8k"])
+def test_a_data_folder_one_level_off_gets_a_hint(tmp_path, folder):
+    (tmp_path / "hw2/data/flickr8k").mkdir(parents=True)
+    with pytest.raises(UserError, match="did you mean --data .*hw2/data[?]"):
+        data.choose("flickr8k", tmp_path / folder)
 
 
 def test_the_builtin_scenes_are_drawn_once(tmp_path, monkeypatch):

@@ -25,10 +25,20 @@ def test_a_set_is_read_in_the_order_of_its_files(folder):
     assert sets.unlabelled.sentences == [["so", "so", "."], ["never", "again", "!"]] and sets.unlabelled.labels is None
 
 
-@pytest.mark.parametrize("content", [GOOD[:-1], GOOD.replace("\n", "\r\n"), "\ufeff" + GOOD, GOOD.replace(" ", "\t ")])
+@pytest.mark.parametrize(
+    "content", [GOOD[:-1], GOOD.replace("\n", "\r\n"), "\ufeff" + GOOD, GOOD.replace(" ", "\t "), GOOD + "\n \n"]
+)
 def test_files_of_other_editors_are_read(folder, content):
     (folder / "dev.txt").write_bytes(content.encode())
     assert reviews.read_labelled(folder / "dev.txt") == reviews.read_labelled(folder / "train.txt")
+
+
+def test_raw_reviews_are_tokenized_as_predictions_are(folder, capsys):
+    for name in ("train", "test"):
+        (folder / f"{name}.txt").write_text("1 The Food was GREAT, really!\n0 Never again.\n")
+    sets = reviews.load(folder, None)
+    tokens = [reviews.tokenize("The Food was GREAT, really!"), ["never", "again", "."]]
+    assert sets.train.sentences == sets.test.sentences == tokens and "train.txt: raw text" in capsys.readouterr().out
 
 
 def test_the_fingerprint_changes_with_a_word(folder):
@@ -42,7 +52,10 @@ BROKEN = {  # what is wrong: (file, its content, message)
     "a label of 2": ("train", b"1 good\n2 bad\n", "line 2: begins with '2'"),
     "an empty line": ("test", b"1 good\n\n0 bad\n", "line 2"),
     "a label without a sentence": ("train", b"1 good\n0 bad\n1\n", "line 3: has a label but no sentence"),
-    "a file that is not UTF-8": ("test", b"1 good\n0 caf\xe9\n", "UTF-8"),
+    "a file that is not UTF-8": ("test", b"1 good\n0 caf\xe9\n", "line 2: .*UTF-8"),
+    "a null character": ("train", b"1 go\0od\n", "line 1: .*UTF-8"),
+    "a zip archive": ("train", b"PK\3\4\x14\0", "line 1: .*unpack it"),
+    "a gzip archive": ("train", b"\x1f\x8b\x08\0", "line 1: .*unpack it"),
     "one class only": ("train", b"1 good\n1 fine\n", r"both labels, 0 and 1; has labels \[1\]"),
     "an unlabelled line without words": ("unlabelled", b"good\n \nbad\n", "line 2: is empty"),
     "an empty unlabelled file": ("unlabelled", b"", "line 1: is empty"),
@@ -65,10 +78,11 @@ def test_a_part_has_half_of_each_label(folder):
     assert len(part.dev) == len(part.test) == 2 and len(part.unlabelled) == 2
 
 
-def test_the_real_set_has_the_known_sizes(hw2_data):
+def test_the_real_set_has_the_known_sizes(hw2_data, capsys):
     sets = reviews.load(hw2_data, None)
     assert [len(split) for split in (sets.train, sets.dev, sets.test, sets.unlabelled)] == [40_000, *3 * [10_000]]
     assert sum(sets.train.labels) == 20_000 and max(map(len, sets.test.sentences)) <= 15
+    assert not capsys.readouterr().out  # it is not taken for raw text
 
 
 @pytest.mark.parametrize(
@@ -85,6 +99,8 @@ def test_the_real_set_has_the_known_sizes(hw2_data):
         "so-so hole-in-the-wall... -- meh": "so-so hole-in-the-wall ... -- meh",
         "Caf\u00e9 \U0001f355!!": "caf\u00e9 \U0001f355 ! !",
         "dogs' o'clock 'burgh": "dogs ' o'clock ' burgh",
+        "le cafe\u0301 nai\u0308ve": "le caf\u00e9 na\u00efve",
+        "खाना बहुत स्वादिष्ट था": "खाना बहुत स्वादिष्ट था",
         " \t\n": "",
     }.items(),
 )

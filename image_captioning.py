@@ -466,7 +466,7 @@ def describe(data):
     hint = "" if data.real else "; real photos: 'python -m data.download flickr8k weights'"
     print(f"data: {data.name}, photos: {counts}; {len(data.idx_to_word):,} words{hint}\nfeatures: {data.source.name}")
     if data.real and data.source.builtin:
-        print("warning: real photos, but weights that learned from drawings; 'python -m data.download weights' helps")
+        print(f"warning: {weights.DRAWN}")
 
 
 def main(argv=None):

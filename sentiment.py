@@ -363,7 +363,7 @@ def parse_args(argv=None):
     add("--seeds", "--seed", nargs="+", type=seed, default=[0], help="train once with each; predictions: the first's")
     add("--epochs", type=number(1), help="passes over the sentences (default: 5 to 8, by model; 2 with --quick)")
     add("--models", nargs="+", choices=RECIPES, default=[*RECIPES], metavar="MODEL", help="which to train")
-    add("--glove", metavar="FILE", help="word vectors (default: DIR/glove/glove.6B.50d*.txt, or else trained here)")
+    add("--glove", metavar="FILE", help="word vectors (default: those in DIR/glove, or else trained here)")
     add("--predict", nargs="+", metavar="TEXT", help="train nothing; what do the models make of these sentences?")
     add("--predict-file", metavar="FILE", help="the same for a text file with one sentence a line")
     add("--model", metavar="FILE", help="models for --predict (default: models.pt of the last run)")

@@ -1,5 +1,9 @@
 """Word vectors for problem 6: read from a file, or trained (Pennington, Socher, Manning: GloVe, EMNLP 2014)."""
 
+import gzip
+import re
+import zipfile
+import zlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,51 +35,82 @@ class Vectors:
 
 
 def load(words, sentences, data, file, cache, seed=0):
-    """The Vectors of `words`: from `file` (--glove), else from the real set's glove.6B.50d*, else from `trained`.
+    """The Vectors of `words`: from `file` (--glove), else from the real set's glove/, 50-d if there, else `trained`.
 
     sentences: lists of words, to train on. data: the script's --data. cache: the folder that keeps trained vectors.
     Raises UserError if the file is missing or broken, or has none of the words.
     """
     if not file and data != "builtin" and (folder := locate("glove", data)):
-        file = min(folder.glob("glove.6B.50d*.txt"), default=None)
+        files = [path for path in folder.iterdir() if path.suffix in (".txt", ".gz", ".zip")]
+        file = min(files, key=lambda path: ("50d" not in path.name, path.suffix != ".zip", path.name), default=None)
     path = Path(file) if file else trained(sentences, cache, seed)
-    name = f"{shown(path.name, 60)}, SHA-256 {sha256(path)[:8]}" if file else "GloVe trained on the training sentences"
+    whole = path.parent if path.parent.suffix == ".zip" else path
+    name = f"{shown(path.name, 60)}, SHA-256 {sha256(whole)[:8]}" if file else "GloVe trained on the training sentences"
     vectors, found = read(path, words)
     if not found.any():
         raise UserError(f"{path}: has none of the {len(words):,} words of the vocabulary; give another --glove")
     return Vectors(vectors, found, name)
 
 
-def read(path, words):
-    """The vectors of `words` from a text file of lines `word x1 ... xD`, as GloVe and word2vec write them.
+def open_vectors(path):
+    """Opens a file of word vectors: text, gzip, or a zip's member, ARCHIVE.zip/MEMBER, by default its 50-d one."""
+    path = Path(path)
+    if path.suffix == ".gz":
+        return gzip.open(path)
+    if ".zip" not in (path.suffix, path.parent.suffix):
+        return open(path, "rb")
+    archive = zipfile.ZipFile(path if path.suffix == ".zip" else path.parent)
+    asked = None if path.suffix == ".zip" else path.name
+    names = [name for name in archive.namelist() if name.endswith(".txt") and name[0] != "_" and asked in (None, name)]
+    if not names:
+        raise UserError(f"{path}: no such file in the archive; it holds {', '.join(archive.namelist()[:6])}")
+    return archive.open(min(names, key=lambda name: ("50d" not in name, name)))
 
-    Skips a first line of two whole numbers, as word2vec writes; the first of equal words counts. Raises UserError,
-    naming the line, if it is not as long as the first, or for a number of `words` that is not finite.
+
+def read(path, words):
+    """The vectors of `words` from a file of lines `word x1 ... xD`, as GloVe and word2vec write them.
+
+    A word may hold blanks. Skips blank lines, and a first line of two whole numbers, as word2vec writes; the first of
+    equal words counts. Raises UserError, naming the line, if it has another D than the first, or for a number of
+    `words` that is not finite.
     Returns (vectors (len(words), D) float32, found (len(words),) bool); zeros where not found.
     """
     wanted = {word.encode(): k for k, word in enumerate(words)}
-    with user_errors(path), open(path, "rb") as file:
-        head = file.readline().removeprefix(BOM).split()
-        header = len(head) == 2 and all(field.isdigit() for field in head)
-        size = int(head[1]) if header else len(head) - 1
-        if size < 1:
-            raise UserError(f"{path}, line 1: should be a word and the numbers of its vector")
-        vectors, found = np.zeros((len(words), size), np.float32), np.zeros(len(words), bool)
-        if not header:
-            file.seek(0)
-        for number, line in enumerate(file, 1 + header):
-            try:
-                if (count := line.rstrip().count(b" ")) != size:
-                    guess = "cut short?" if count < size else "a word with a space?"
-                    raise ValueError(f"{count} numbers instead of {size} ({guess})")
-                k = wanted.get(line[: line.find(b" ")].removeprefix(BOM))
+    size = number = 0
+    try:
+        with user_errors(path), open_vectors(path) as file:
+            for number, line in enumerate(file, 1):
+                line = line.removeprefix(BOM).rstrip()
+                header = number == 1 and re.fullmatch(rb"\d+ (\d+)", line)
+                if not size:
+                    size = int(header[1]) if header else _numbers(line)
+                    vectors, found = np.zeros((len(words), size), np.float32), np.zeros(len(words), bool)
+                if header or not line:
+                    continue
+                if b"\0" in line:
+                    raise UserError(f"{path}: is word2vec's binary format, or no vectors; save them as text")
+                word = line[: line.find(b" ")]
+                if (count := line.count(b" ")) != size or not size:
+                    if not size or _numbers(line) != size:
+                        raise ValueError(f"{count} numbers instead of {size or 'one or more after a word'}")
+                    word = line.rsplit(b" ", size)[0]
+                k = wanted.get(word)
                 if k is not None and not found[k]:
-                    vectors[k], found[k] = [float(text) for text in line.split()[1:]], True
+                    vectors[k], found[k] = [float(text) for text in line.rsplit(b" ", size)[1:]], True
                     if not np.isfinite(vectors[k]).all():
                         raise ValueError("holds a number that is not finite")
-            except ValueError as error:
-                raise UserError(f"{path}, line {number}: {error}; correct or remove the line") from None
+    except (EOFError, zlib.error, zipfile.BadZipFile):
+        raise UserError(f"{path}: is cut short or broken; get it again") from None
+    except ValueError as error:
+        raise UserError(f"{path}, line {number}: {error}; correct or remove the line") from None
+    if not size:
+        raise UserError(f"{path}, line 1: should be a word and the numbers of its vector")
     return vectors, found
+
+
+def _numbers(line):
+    """How many numbers the line ends in."""
+    return re.search(rb"(?: [-+]?\.?\d[-+.\de]*)*$", line)[0].count(b" ")
 
 
 def cooccurrences(sentences, index, window=WINDOW):

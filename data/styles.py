@@ -19,6 +19,11 @@ DRAWINGS = {  # the built-in picture for each of the course's
 STYLES = tuple(DRAWINGS)[1:]
 
 
+def preset(name):
+    """The handout's name of a style, which may be given by its drawing's name."""
+    return {drawing: painting for painting, (drawing, _) in DRAWINGS.items()}.get(name, name)
+
+
 @dataclass(frozen=True)
 class Pictures:
     """Problem 2's pictures."""
@@ -29,15 +34,18 @@ class Pictures:
     real: bool  # whether these are the course's pictures
 
 
-def load(data, cache):
+def load(data, cache, preset=None):
     """The `Pictures` for a script's `--data`; `cache` is the folder where the built-in ones are drawn once (seconds).
 
+    preset: the style that was asked for; a line says so if a drawing stands in for it.
     Raises UserError, naming the file, if one of the four is missing.
     """
     folder = choose("styles", data)
     if folder is None:
         folder = drawn.made_here(cache, "styles", _draw)
         paths = {name: folder / f"{file}.png" for name, (file, _) in DRAWINGS.items()}
+        if preset:
+            print(f"{preset}: the painting is not here; the built-in drawing '{paths[preset].stem}' stands in for it")
         return Pictures(paths.pop(CONTENT), paths, "built-in town and three styles (drawn)", real=False)
     paths = {name: folder / f"{name}.jpg" for name in DRAWINGS}
     for path in paths.values():

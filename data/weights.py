@@ -14,6 +14,7 @@ from data import HOME, check_folder, locate, sha256
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels, as every torchvision network expects
 BUILTIN = HOME / "builtin_weights"
+DRAWN = "weights from drawings tell little about photos; get real ones: python -m data.download weights"
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Weights:
         hint = "" if real else f"; real data: python -m data.download {sets} weights"
         print(f"data: {data}{hint}\nweights: {self.name}")
         if real and self.builtin:
-            print("warning: real photos, but weights trained on drawings; 'python -m data.download weights' helps")
+            print(f"warning: {DRAWN}")
 
 
 def to_pixels(image):
@@ -109,7 +110,7 @@ def find(arch, data=None):
     paths = [Path(torch.hub.get_dir(), "checkpoints", name) for name in published]
     if folder := locate("weights", data):
         ours = [folder / name for name in (f"{arch}.pth", *published)]
-        paths = [*ours, *sorted(folder.glob(f"{arch}-*.pth")), *paths]
+        paths = [*ours, *sorted(folder.glob(f"{arch}[-.]*")), *paths]
     return next(filter(Path.exists, paths), None)
 
 
@@ -140,6 +141,8 @@ def read(path, arch):
     advice = f"it should be the weights of {arch}; get it again"
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
+        while wrapped := state.keys() & {"state_dict", "model_state_dict", "model"}:  # a checkpoint of a training
+            state = state[min(wrapped)]
         state = {modern_key(str(key)): value.float() for key, value in state.items()}
     except Exception as error:  # torch raises a dozen kinds on broken files, and what holds other things has no tensors
         reason = getattr(error, "strerror", None) or "cut short, or not a table of tensors as model.state_dict() is"
@@ -158,6 +161,7 @@ def read(path, arch):
 
 
 def modern_key(key):
-    """A tensor's name as torchvision has it now; the published files of DenseNet and ViT have older ones."""
+    """A tensor's name as torchvision has it now: DataParallel puts `module.` before it, old files have other names."""
+    key = key.removeprefix("module.")
     key = re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)", r"\1\2", key)
     return key.replace(".mlp.linear_1.", ".mlp.0.").replace(".mlp.linear_2.", ".mlp.3.")

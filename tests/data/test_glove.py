@@ -1,5 +1,8 @@
 """data/glove.py: files of vectors are read, a broken line is named, trained vectors are those of the paper."""
 
+import gzip
+import zipfile
+
 import numpy as np
 import pytest
 import torch
@@ -27,7 +30,6 @@ FOREIGN = {
     "blanks at the end": "bad 1 2 3 \ngood 4 5 6 \n",
     "Windows' line ends": "bad 1 2 3\r\ngood 4 5 6\r\n",
     "no last line end": "bad 1 2 3\ngood 4 5 6",
-    "a byte-order mark": "\ufeffbad 1 2 3\ngood 4 5 6\n",
     "a byte-order mark and a header": "\ufeff2 3\nbad 1 2 3\ngood 4 5 6\n",
 }
 
@@ -39,19 +41,36 @@ def test_files_of_other_programs_are_read(tmp_path, text):
     assert vectors[2:4].tolist() == [[4, 5, 6], [1, 2, 3]] and found.sum() == 2
 
 
+VECTORS = b"good 1 2 3\nnew york 4 5 6\n. . . 7 8 9\n\n"
+
+
+@pytest.mark.parametrize("name, member", [("v.txt", ""), ("v.txt.gz", ""), ("v.zip", ""), ("v.zip", "v.50d.txt")])
+def test_packed_vectors_and_words_with_blanks_are_read(tmp_path, name, member):
+    path = tmp_path / "glove" / name
+    path.parent.mkdir()
+    path.write_bytes(gzip.compress(VECTORS) if path.suffix == ".gz" else VECTORS)
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("v.100d.txt", "good 9 9\n")
+            archive.writestr("v.50d.txt", VECTORS)
+    read = glove.load(["good", "new york", ". . .", "new"], [], tmp_path, member and path / member, None)
+    assert read.found.tolist() == [True, True, True, False]
+    assert read.vectors[:3].ravel().tolist() == [*range(1, 10)]
+
+
 BROKEN = {
     "a shorter line": (["good 1 2 3", "bad 1 2"], "line 2: 2 numbers instead of 3"),
-    "a word with a space": (["good 1 2 3", "new york 1 2 3"], "line 2: 4 numbers"),
-    "not a number": (["good 1 two 3"], "line 1: could not convert string to float: b'two'"),
+    "not a number": (["good 1 2 3", "bad 1 two 3"], "line 2: could not convert string to float: b'two'"),
     "nan": (["the 1 2 3", "good 1 nan 3"], "line 2: holds a number that is not finite"),
     "an empty file": ([], "line 1"),
     "a header that does not fit": (["2 4", "good 1 2 3"], "line 2: 3 numbers instead of 4"),
+    "word2vec's binary format": (["2 3", "good " + 12 * "\0"], "is word2vec's binary format"),
 }
 
 
 @pytest.mark.parametrize("lines, message", BROKEN.values(), ids=BROKEN)
 def test_a_broken_line_is_named(tmp_path, lines, message):
-    with pytest.raises(UserError, match=f"v.txt, {message}"):
+    with pytest.raises(UserError, match=f"v.txt[,:] {message}"):
         glove.read(write(tmp_path / "v.txt", *lines), WORDS)
 
 

@@ -27,7 +27,7 @@ from common.cli import UserError, shown
 from data import images, weights
 
 USUAL_ARCH, BUILTIN_ARCH = "resnet18", "shufflenet_v2_x0_5"
-QUICK_PHOTOS = 64  # of each split, with --quick
+QUICK_PHOTOS, MOST_CLASSES = 64, 50  # of each split with --quick; in a table of confusion counts
 
 
 def make_transforms(image_size, val_size):
@@ -198,7 +198,7 @@ def measure(model, history, loader):
         "best_epoch": history["val_accuracy"].index(best) + 1,
         "last_val_accuracy": history["val_accuracy"][-1],
         "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-        "confusion": confusion.view(classes, classes).tolist(),
+        "confusion": confusion.view(classes, classes).tolist() if classes <= MOST_CLASSES else [],
         "history": history,
     }
 
@@ -211,21 +211,22 @@ def draw(run, models, metrics, classes, loader, arch):
         ("accuracy (%)", 100, {"train_accuracy": ("--", "train"), "val_accuracy": ("-", "val")}),
     )
     figure, (_, accuracy) = plots.learning_curves(histories, panels, f"Learning curves · {about}")
-    counts = [sum(row) for row in next(iter(metrics.values()))["confusion"]]
-    accuracy.axhline(100 * max(counts) / sum(counts), color="grey", linestyle=":", label="most frequent class")
+    counts = torch.tensor(loader.dataset.dataset.targets)[list(loader.dataset.indices)].bincount()
+    accuracy.axhline(100 * counts.max() / counts.sum(), color="grey", linestyle=":", label="most frequent class")
     figure.legend(*accuracy.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     caption = "Where the pre-trained networks start, and the gap between training (dashed) and validation (solid)."
     run.figure(figure, "learning_curves.png", "Learning curves", caption)
     width, ticks = 1.5 + 3.2 * len(metrics), range(len(classes))
     figure = plots.new_figure(width, 3.6, f"Confusion counts at the best epoch · {about}")
     for axes, (name, found) in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics.items(), strict=True):
-        axes.imshow(found["confusion"], cmap="Blues", vmin=0, vmax=2 * max(counts))  # pale: the text is black
+        axes.imshow(found["confusion"] or [[0]], cmap="Blues", vmin=0, vmax=2 * counts.max())  # pale: the text is black
         axes.grid(False)
         axes.set(title=name, xlabel="predicted class", ylabel="true class", yticks=ticks, yticklabels=classes)
         axes.set_xticks(ticks, classes, rotation=0 if len(classes) < 4 else 90)
-        for r, c in [(r, c) for r in ticks for c in ticks] if len(classes) <= 12 else []:
+        for r, c in [(r, c) for r in ticks for c in ticks] if len(classes) <= min(12, MOST_CLASSES) else []:
             axes.text(c, r, found["confusion"][r][c], ha="center", va="center")
-    run.figure(figure, "confusion.png", "Confusion counts", "The diagonal is right; the rest shows what is confused.")
+    if len(classes) <= MOST_CLASSES:
+        run.figure(figure, "confusion.png", "Confusion counts", "The diagonal is right; the rest is confused.")
     caption = "Mistakes first, framed, with the predicted class's probability; then the least confident right ones."
     for name, model in models.items():
         figure = visualize_model(model, loader, classes, f"{name} at its best epoch · validation photos · {about}")
@@ -291,7 +292,7 @@ def train(run, args, photos, pretrained, device):
         saved = {"scenario": name, "arch": pretrained.arch, "classes": photos.classes, "val_size": pretrained.val_size}
         run.model(f"{name}.pt", {**saved, "state": model.state_dict()})
         print(f"{name}: best validation accuracy {max(history['val_accuracy']):.1%}")
-    draw(run, models, metrics, [shown(name, 30) for name in photos.classes], loaders["val"], pretrained.arch)
+    draw(run, models, metrics, plots.drawable(photos.classes), loaders["val"], pretrained.arch)
     rows = [[name, *(cell.format(**found) for cell in COLUMNS.values())] for name, found in metrics.items()]
     run.finish(metrics, ["scenario", *COLUMNS], rows)
 
@@ -311,8 +312,7 @@ def main(argv=None):
     keys = ("epochs", "batch_size", "lr", "backbone_lr", "scenarios", "quick", "workers")
     settings = {key: getattr(args, key) for key in keys} | {"device": device.type}
     settings |= {"classes": photos.classes, "photos_fingerprint": photos.fingerprint}
-    data = photos.name + ", quick look at a part" * args.quick
-    with runs.Run("transfer_learning", args, data, pretrained.name, settings) as run:
+    with runs.Run("transfer_learning", args, photos.name + ", quick" * args.quick, pretrained.name, settings) as run:
         train(run, args, photos, pretrained, device)
 
 

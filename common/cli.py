@@ -2,10 +2,16 @@
 
 import argparse
 import contextlib
+import errno
 import os
 import signal
 import sys
 from pathlib import Path
+
+MEMORY = "not enough memory; try smaller sizes (see --help)"
+WORKERS = "a process that reads photos has ended (out of memory, shared memory or open files?); try --workers 0"
+TROUBLES = {"out of memory": MEMORY, "can't allocate memory": MEMORY, "DataLoader worker": WORKERS,
+            "open files": WORKERS, "shared memory": WORKERS, "unable to write to file": WORKERS}  # fmt: skip
 
 
 class UserError(Exception):
@@ -136,15 +142,15 @@ def run_main(main, on_stop="the same command resumes from the last checkpoint, i
     except UserError as error:
         line = f"error: {str(error).rpartition('UserError: ')[2].strip()}"  # a worker's has its traceback before it
     except (MemoryError, RuntimeError) as error:
-        words = ("out of memory", "can't allocate memory")  # CUDA's, the CPU's
-        if isinstance(error, RuntimeError) and not any(part in str(error) for part in words):
+        found = [cure for words, cure in TROUBLES.items() if words in str(error)]
+        if isinstance(error, RuntimeError) and not found:
             raise
-        line = "error: not enough memory; try smaller sizes (see --help)"
+        line = f"error: {[*found, MEMORY][0]}"
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C changes nothing
         status, line = 130, f"stopped; {on_stop}"
     except OSError as error:
-        if error.filename is None:  # our output: its reader (head, less) has gone, or the disk is full
+        if error.filename is None and error.errno != errno.EMFILE:  # our output: its reader has gone, the disk is full
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             sys.exit(1)

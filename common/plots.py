@@ -6,8 +6,9 @@ import warnings
 
 import matplotlib
 import matplotlib.figure
+from matplotlib import font_manager
 
-from common.cli import write_bytes
+from common.cli import shown, write_bytes
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe & Ito: distinct to all eyes
 STYLE = {
@@ -61,6 +62,17 @@ def picture_grid(images, captions, title, columns=4, below=False):
         for spine in axes.spines.values():
             spine.set(visible=marked, color=COLORS[1], linewidth=4)
     return figure
+
+
+def drawable(names):
+    """The names, cut to 30 letters; numbers, which a line on the screen explains, if the font lacks a letter of one."""
+    names = [shown(name, 30) for name in names]
+    font = font_manager.get_font(font_manager.findfont("DejaVu Sans"))
+    if all(font.get_char_index(ord(letter)) for letter in "".join(names)):
+        return names
+    numbers = [f"class {k}" for k in range(1, len(names) + 1)]
+    print("in the plots:", ", ".join(f"{number} is {name}" for number, name in zip(numbers, names, strict=True)))
+    return numbers
 
 
 def save(figure, path):

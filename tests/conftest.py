@@ -38,17 +38,12 @@ def random_state(arch, outputs=10, seed=0):
     return network.state_dict()
 
 
-def python_environment():
-    """The environment of a subprocess that computes what this process does."""
-    usual = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-    return {**usual, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-
-
 def run_python(*words, **environment):
-    """Python in a process of its own, in the repository; its output as text."""
+    """Python in a process of its own, in the repository, computing what this process does; its output as text."""
+    usual = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    usual |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     argv = [sys.executable, *map(str, words)]
-    environment = {**python_environment(), **environment}
-    return subprocess.run(argv, cwd=REPO, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(argv, cwd=REPO, env=usual | environment, capture_output=True, text=True, timeout=300)
 
 
 def refused(done, *named):

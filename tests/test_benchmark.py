@@ -5,7 +5,6 @@ import json
 import pytest
 
 from tests import benchmark
-from tests.conftest import refused
 from tests.gradient_check import relative_error
 
 
@@ -28,8 +27,3 @@ def test_the_rows_are_printed_and_saved(command, tmp_path, monkeypatch):
     done = command(benchmark.main, "--pairs", 2, "--save", tmp_path / "rows.json")
     assert done.status == 0 and all(benchmark.line(row) in done.out for row in rows)
     assert [row["ratio"] for row in json.loads((tmp_path / "rows.json").read_text())["toy"]] == [2.0, 0.5]
-
-
-@pytest.mark.parametrize("argv", [["nosuch"], ["--pairs", "0"], ["--save", ""]], ids=str)
-def test_a_wrong_word_is_one_line_that_names_it_and_status_2(command, argv):
-    assert refused(command(benchmark.main, *argv), argv[0])

@@ -45,15 +45,9 @@ def test_tables_of_readme_and_writeup_quote_results():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_file_that_a_page_links_to_is_there(page):
-    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
-        if not target.startswith("http"):
-            assert (page.parent / target).exists(), target
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_every_script_and_module_that_a_page_has_one_run_is_there(page):
-    for script, module in re.findall(
-        r"python (?:(\w+\.py)|-m ((?:data|tests|common)(?:\.\w+)+))", page.read_text(encoding="utf-8")
-    ):
-        assert (REPO / (script or module.replace(".", "/") + ".py")).is_file(), script or module
+def test_every_file_that_a_page_names_is_there(page):
+    text = page.read_text(encoding="utf-8")
+    links = [page.parent / link for link in re.findall(r"\]\((?!http)([^)#]+)\)", text)]
+    commands = re.findall(r"python (?:(\w+)\.py|-m ((?:data|tests|common)(?:\.\w+)+))", text)
+    scripts = [REPO / f"{(script or module).replace('.', '/')}.py" for script, module in commands]
+    assert [path for path in (*links, *scripts) if not path.exists()] == []

@@ -12,7 +12,6 @@ from data import glove, reviews
 from sentiment import RECIPES, UNKNOWN
 
 V, D = 30, 6
-every_model = pytest.mark.parametrize("name", RECIPES)
 
 
 def small_model(name):
@@ -108,7 +107,7 @@ def toy_train(name, checkpoint=None, **changes):
     return model, sentiment.train_model(model, recipe, train, train, 0, checkpoint)
 
 
-@every_model
+@pytest.mark.parametrize("name", RECIPES)
 def test_a_model_learns_what_a_single_word_tells(name):
     assert max(toy_train(name, epochs=10)[1]["dev_accuracy"]) > 0.95
 

@@ -1,1 +1,1 @@
-from tests.scripts.tiny import world  # noqa: F401
+from tests.scripts.tiny import finished, world  # noqa: F401

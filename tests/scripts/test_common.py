@@ -2,17 +2,14 @@
 
 import argparse
 import itertools
-import os
 import random
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 
-from common import cli, run
-from tests.conftest import REPO
+from common import cli, plots, run
+from tests.conftest import refused, run_python
 
 
 def walk(stop=None, seed=0, **options):
@@ -47,11 +44,6 @@ def test_wilson_interval_of_ten(share, low, high):
     assert run.wilson_interval(share, 10) == pytest.approx((low, high), abs=1e-4)
 
 
-@pytest.mark.parametrize("text", ["nan", "inf", "-1", "10"])
-def test_number_refuses(text):
-    pytest.raises(argparse.ArgumentTypeError, cli.number(0, float, below=10), text)
-
-
 def test_shown_is_one_printable_line():
     assert cli.shown("a\n\x1b\udc80é" + "x" * 300, 20) == "a\\n\\x1b\\udc80éxxxxxx ..."
 
@@ -59,14 +51,27 @@ def test_shown_is_one_printable_line():
 def test_a_broken_matplotlibrc_of_the_user_changes_nothing(tmp_path):
     (tmp_path / "matplotlibrc").write_bytes(b"font.size: large\nfont.family: \xff\n")
     code = "from common import plots; print(plots.new_figure(2, 2, '').dpi)"
-    environment = {**os.environ, "MATPLOTLIBRC": str(tmp_path / "matplotlibrc"), "MPLBACKEND": "nonsense"}
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPO, env=environment, capture_output=True, text=True)
+    done = run_python("-c", code, MATPLOTLIBRC=str(tmp_path / "matplotlibrc"), MPLBACKEND="nonsense")
     assert (done.stdout, done.stderr) == ("150.0\n", "")
 
 
-def test_keep_to_names_the_flag_without_effect():
-    parser = cli.Parser(prog="x")
-    cli.add_common_flags(parser, "")
-    parser.keep_to(parser.parse_args(["--restart", "--data", "d"]), "--restart", "--data")
-    with pytest.raises(cli.UserError, match="--quick: has no effect with --restart"):
-        parser.keep_to(parser.parse_args(["--restart", "--quick"]), "--restart", "--data")
+@pytest.mark.parametrize(
+    "error, words",
+    [
+        (MemoryError(), "not enough memory"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "not enough memory"),
+        (RuntimeError("DataLoader worker (pid 3) is killed by signal: Bus error."), "--workers 0"),
+        (OSError(24, "Too many open files"), "Too many open files"),
+    ],
+)
+def test_trouble_of_the_machine_is_one_line(command, error, words):
+    def main(argv):
+        raise error
+
+    assert refused(command(main), words)
+
+
+def test_names_that_the_font_lacks_are_numbered(capsys):
+    assert plots.drawable(["ants", "Bäume"]) == ["ants", "Bäume"] and not capsys.readouterr().out
+    assert plots.drawable(["蚂蚁", "bees"]) == ["class 1", "class 2"]
+    assert "class 1 is 蚂蚁, class 2 is bees" in capsys.readouterr().out

@@ -19,11 +19,11 @@ SMALL, FULL = "image_captioning", "image_captioning-full"
 
 
 @pytest.fixture(scope="module")
-def finished(world, tmp_path_factory):
+def finished(finished, tmp_path_factory):
     """The results of a small and a full run. Not to be changed."""
     results = tmp_path_factory.mktemp("results")
-    for mode in ([], ["--full"]):
-        ic.main([*map(str, captioning(world)), *mode, "--results", str(results)])
+    for run in (SMALL, FULL):
+        shutil.copytree(finished(run) / run, results / run)
     return results
 
 

@@ -33,20 +33,6 @@ def kill_at_write(count, main, argv):
     os._exit(0)
 
 
-@pytest.fixture(scope="session")
-def finished(world, tmp_path_factory):
-    """Makes the finished tiny run of a script once: its results folder."""
-    made = {}
-
-    def run(name):
-        if name not in made:
-            made[name] = tmp_path_factory.mktemp("finished")
-            SCRIPTS[name].main([*map(str, SCRIPTS[name].flags(world)), "--results", str(made[name])])
-        return made[name]
-
-    return run
-
-
 def numbers(folder, name):
     """What two equal runs have in common: results.json without times, the content of models and texts."""
     results = json.loads((folder / name / "results.json").read_text())
@@ -98,20 +84,31 @@ def test_a_killed_run_ends_as_an_undisturbed_one(finished, world, tmp_path, comm
     assert not (tmp_path / f"{name}.partial").exists()
 
 
+def test_many_classes_have_no_table_of_confusion(world, tmp_path, command, monkeypatch):
+    monkeypatch.setattr("transfer_learning.MOST_CLASSES", 1)
+    flags = [*SCRIPTS["transfer_learning"].flags(world), "--scenarios", "freeze", "--results", tmp_path]
+    assert command(SCRIPTS["transfer_learning"].main, *flags).status == 0
+    assert not (tmp_path / "transfer_learning" / "confusion.png").exists()
+
+
 # ---- how an unfinished run is resumed or not, shown with the quickest script
 
 
-def stopped_style(world, tmp_path, command, monkeypatch):
-    """Runs style_transfer.py until its first checkpoint, where Ctrl-C comes. Returns a function that runs it again."""
+@pytest.fixture
+def run(world, tmp_path, command):
+    """Runs style_transfer.py with more flags."""
+    script = SCRIPTS["style_transfer"]
+    return lambda *flags: command(script.main, *script.flags(world), "--results", tmp_path, *flags)
+
+
+@pytest.fixture
+def run_again(run, monkeypatch):
+    """`run` after a run that was stopped by Ctrl-C at its first checkpoint."""
     save = runs.save_tensors
 
     def save_and_stop(path, content):
         save(path, content)
         raise KeyboardInterrupt
-
-    def run(*flags):
-        argv = [*SCRIPTS["style_transfer"].flags(world), "--results", tmp_path, *flags]
-        return command(SCRIPTS["style_transfer"].main, *argv)
 
     with monkeypatch.context() as patch:
         patch.setattr(runs, "save_tensors", save_and_stop)
@@ -120,67 +117,58 @@ def stopped_style(world, tmp_path, command, monkeypatch):
     return run
 
 
-def test_an_unfinished_run_of_the_same_settings_is_resumed(world, tmp_path, command, monkeypatch):
-    run = stopped_style(world, tmp_path, command, monkeypatch)
-    assert "resuming the unfinished run" in run().out
+def test_an_unfinished_run_of_the_same_settings_is_resumed(run_again):
+    assert "resuming the unfinished run" in run_again().out
 
 
-def test_restart_begins_anew(world, tmp_path, command, monkeypatch):
-    run = stopped_style(world, tmp_path, command, monkeypatch)
-    assert "resuming" not in run("--restart").out
+def test_restart_begins_anew(run_again):
+    assert "resuming" not in run_again("--restart").out
 
 
-def test_another_setting_begins_anew_and_says_which(world, tmp_path, command, monkeypatch):
-    run = stopped_style(world, tmp_path, command, monkeypatch)
-    assert "starting anew: the unfinished run had stylized.tv_weight = 0.02, now 5.0" in run("--tv-weight", 5).out
+def test_another_setting_begins_anew_and_says_which(run_again):
+    assert "starting anew: the unfinished run had stylized.tv_weight = 0.02, now 5.0" in run_again("--tv-weight", 5).out
 
 
-def test_changed_code_begins_anew(world, tmp_path, command, monkeypatch):
-    run = stopped_style(world, tmp_path, command, monkeypatch)
+def test_changed_code_begins_anew(run_again, monkeypatch):
     monkeypatch.setattr(runs, "code_hash", lambda: "another")
-    assert "starting anew: the code has changed" in run().out
+    assert "starting anew: the code has changed" in run_again().out
 
 
-def test_a_broken_checkpoint_is_one_line(world, tmp_path, command, monkeypatch):
-    run = stopped_style(world, tmp_path, command, monkeypatch)
+def test_a_broken_checkpoint_is_one_line(run_again, tmp_path):
     [checkpoint] = (tmp_path / "style_transfer.partial").glob("checkpoint-*")
     content = bytearray(checkpoint.read_bytes())
     content[len(content) // 2] ^= 1
     checkpoint.write_bytes(content)
-    assert refused(run(), checkpoint, "--restart")
-    assert run("--restart").status == 0
+    assert refused(run_again(), checkpoint, "--restart")
+    assert run_again("--restart").status == 0
 
 
-def test_a_failed_run_leaves_earlier_results_untouched(finished, world, tmp_path, command, monkeypatch):
+def test_a_failed_run_leaves_earlier_results_untouched(run, tmp_path, monkeypatch):
     folder = tmp_path / "style_transfer"
     folder.mkdir()
     (folder / "results.json").write_text("earlier")
     monkeypatch.setattr("style_transfer.take_step", lambda *_: {"content": torch.tensor(float("nan"))})
-    done = command(SCRIPTS["style_transfer"].main, *SCRIPTS["style_transfer"].flags(world), "--results", tmp_path)
+    done = run()
     assert done.status == 2 and "not finite" in done.err.splitlines()[-1]
     assert [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")] == ["style_transfer"]
     assert (folder / "results.json").read_text() == "earlier"
 
 
-def test_two_runs_do_not_share_a_folder(world, tmp_path, command):
+def test_two_runs_do_not_share_a_folder(run, tmp_path):
     args = type("Args", (), {"results": tmp_path, "quick": False, "seed": 0, "restart": False})
     with runs.Run("style_transfer", args, "data", "weights", {}):
-        done = command(SCRIPTS["style_transfer"].main, *SCRIPTS["style_transfer"].flags(world), "--results", tmp_path)
+        done = run()
     assert done.status == 2 and "another run is busy" in done.err.splitlines()[-1]
 
 
-def test_a_file_is_not_taken_for_a_folder_of_results(world, tmp_path, command):
+def test_a_file_is_not_taken_for_a_folder_of_results(run, tmp_path):
     (tmp_path / "style_transfer").write_text("mine")
-    done = command(SCRIPTS["style_transfer"].main, *SCRIPTS["style_transfer"].flags(world), "--results", tmp_path)
+    done = run()
     assert done.status == 2 and "style_transfer: is a link or a file" in done.err.splitlines()[-1]
     assert (tmp_path / "style_transfer").read_text() == "mine"
 
 
-@pytest.mark.parametrize("name", [name for name, script in SCRIPTS.items() if script.predict])
-def test_a_saved_model_predicts(finished, world, command, name):
-    flag, value = SCRIPTS[name].predict
-    more = ["--data", world] if flag == "--caption" else []
-    done = command(
-        SCRIPTS[name].main, flag, str(value).replace("own", f"{world}/own"), *more, "--results", finished(name)
-    )
+def test_a_saved_network_predicts(finished, world, command):
+    flags = ["--predict", world / "own/cat.jpg", "--results", finished("transfer_learning")]
+    done = command(SCRIPTS["transfer_learning"].main, *flags)
     assert done.status == 0 and "model" in done.out

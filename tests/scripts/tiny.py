@@ -43,6 +43,7 @@ def write_reviews(folder):
     (folder / "glove").mkdir()
     lines = (f"{word} {' '.join(f'{x:.4f}' for x in row)}\n" for word, row in zip(words, numbers, strict=True))
     (folder / "glove" / "glove.6B.50d.txt").write_text("".join(lines))
+    (folder / "Wempty.txt").write_text("qqqq 1 2 3\n")  # vectors of none of the words
 
 
 @pytest.fixture(scope="session")
@@ -60,11 +61,10 @@ def world(tmp_path_factory, tiny_photos, weights_folder):
 
 
 class Script(NamedTuple):
-    """module: the script. flags(data): those of a tiny run on the world. predict: the flag that uses its model."""
+    """module: the script. flags(data): those of a tiny run on the world."""
 
     module: str
     flags: object
-    predict: tuple = ()
 
     def main(self, argv):
         importlib.import_module(self.module).main(argv)
@@ -78,16 +78,27 @@ SCRIPTS = {
     "transfer_learning": Script(
         "transfer_learning",
         lambda data: ["--data", data, "--arch", ARCH, "--photos", data / "photos", "--epochs", 2, "--batch-size", 6],
-        ("--predict", "own/cat.jpg"),
     ),
     "style_transfer": Script(
         "style_transfer",
         lambda data: ["--data", data, "--content", data / "own/cat.jpg", "--style", data / "own/quilt.png",
                       "--size", 40, "--style-size", 36, "--steps", 45],
     ),
-    "image_captioning": Script("image_captioning", captioning, ("--caption", "own/cat.jpg")),
+    "image_captioning": Script("image_captioning", captioning),
     "image_captioning-full": Script("image_captioning", lambda data: [*captioning(data), "--full"]),
-    "sentiment": Script(
-        "sentiment", lambda data: ["--data", data, "--epochs", 2, "--seeds", 0, 1], ("--predict", "a good meal")
-    ),
+    "sentiment": Script("sentiment", lambda data: ["--data", data, "--epochs", 2, "--seeds", 0, 1]),
 }  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def finished(world, tmp_path_factory):
+    """Makes the finished tiny run of a script once: its results folder."""
+    made = {}
+
+    def run(name):
+        if name not in made:
+            made[name] = tmp_path_factory.mktemp("finished")
+            SCRIPTS[name].main([*map(str, SCRIPTS[name].flags(world)), "--results", str(made[name])])
+        return made[name]
+
+    return run

@@ -466,7 +466,7 @@ def describe(data):
     hint = "" if data.real else "; real photos: 'python -m data.download flickr8k weights'"
     print(f"data: {data.name}, photos: {counts}; {len(data.idx_to_word):,} words{hint}\nfeatures: {data.source.name}")
     if data.real and data.source.builtin:
-        print(f"warning: {weights.DRAWN}")
+        print(f"warning: {weights.DRAWN_WARNING}")
 
 
 def main(argv=None):

@@ -228,7 +228,7 @@ def plan(content, style, preset, given, data, cache):
 
     content, style, preset: the flags. given: numbers that replace the preset's. `style` and `preset` make one job.
     """
-    found, jobs = None if content and style else styles.load(data, cache, preset), {}
+    found, jobs = None if content and style else styles.load(data, cache, None if style else preset), {}
     for key in [preset or "the_scream"] if style else [preset] if preset else PRESETS:
         paths = Path(content or found.content), Path(style or found.styles[key])
         names, setting = [shown(path.stem, 60) for path in paths], PRESETS[key] | given
@@ -285,7 +285,7 @@ def parse_args(argv=None):
     add("--steps", type=count, help=f"steps of Adam (default: {STEPS}; {QUICK_STEPS} with --quick)")
     add("--content", metavar="FILE", help="your own picture to paint (default: the set's)")
     add("--style", metavar="FILE", help="your own picture for the style (default: the set's three)")
-    add("--preset", choices=PRESETS, type=styles.preset, help="one of the handout's three, or its numbers for --style")
+    add("--preset", choices=PRESETS, type=styles.style_name, help="a style of the handout; with --style its numbers")
     add("--init", choices=("content", "noise"), default="content", help="what to start from")
     add("--keep-colors", action="store_true", help="give the result the colours of the content")
     add("--size", dest="image_size", metavar="N", type=count, help="the result's shorter side" + own)

@@ -27,7 +27,8 @@ from common.cli import UserError, shown
 from data import images, weights
 
 USUAL_ARCH, BUILTIN_ARCH = "resnet18", "shufflenet_v2_x0_5"
-QUICK_PHOTOS, MOST_CLASSES = 64, 50  # of each split with --quick; in a table of confusion counts
+QUICK_PHOTOS = 64  # of each split, with --quick
+MOST_CLASSES = 50  # with more there are no confusion counts
 
 
 def make_transforms(image_size, val_size):
@@ -188,7 +189,7 @@ def visualize_model(model, loader, classes, title, num_images=16):
 
 
 def measure(model, history, loader):
-    """The metrics of one scenario; a row of the confusion counts is a true class."""
+    """The metrics of one scenario. confusion: a row is a true class; empty for more than MOST_CLASSES classes."""
     probabilities, targets = predict(model, loader)
     best, classes = max(history["val_accuracy"]), probabilities.shape[1]
     confusion = (targets * classes + probabilities.argmax(1)).bincount(minlength=classes**2)
@@ -204,7 +205,7 @@ def measure(model, history, loader):
 
 
 def draw(run, models, metrics, classes, loader, arch):
-    """Saves the plots: loss and accuracy by epoch, the confusion counts, validation photos."""
+    """Saves the plots: loss and accuracy by epoch, validation photos, the confusion counts."""
     about, histories = f"{run.saved['data']}; {arch}", {name: found["history"] for name, found in metrics.items()}
     panels = (
         ("cross-entropy loss (nats)", 1, {"train_loss": ("--", "train"), "val_loss": ("-", "val")}),
@@ -216,21 +217,22 @@ def draw(run, models, metrics, classes, loader, arch):
     figure.legend(*accuracy.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     caption = "Where the pre-trained networks start, and the gap between training (dashed) and validation (solid)."
     run.figure(figure, "learning_curves.png", "Learning curves", caption)
-    width, ticks = 1.5 + 3.2 * len(metrics), range(len(classes))
-    figure = plots.new_figure(width, 3.6, f"Confusion counts at the best epoch · {about}")
-    for axes, (name, found) in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics.items(), strict=True):
-        axes.imshow(found["confusion"] or [[0]], cmap="Blues", vmin=0, vmax=2 * counts.max())  # pale: the text is black
-        axes.grid(False)
-        axes.set(title=name, xlabel="predicted class", ylabel="true class", yticks=ticks, yticklabels=classes)
-        axes.set_xticks(ticks, classes, rotation=0 if len(classes) < 4 else 90)
-        for r, c in [(r, c) for r in ticks for c in ticks] if len(classes) <= min(12, MOST_CLASSES) else []:
-            axes.text(c, r, found["confusion"][r][c], ha="center", va="center")
-    if len(classes) <= MOST_CLASSES:
-        run.figure(figure, "confusion.png", "Confusion counts", "The diagonal is right; the rest is confused.")
     caption = "Mistakes first, framed, with the predicted class's probability; then the least confident right ones."
     for name, model in models.items():
         figure = visualize_model(model, loader, classes, f"{name} at its best epoch · validation photos · {about}")
         run.figure(figure, f"visualize_{name}.png", f"Validation photos, {name}", caption)
+    if len(classes) > MOST_CLASSES:
+        return
+    width, ticks = 1.5 + 3.2 * len(metrics), range(len(classes))
+    figure = plots.new_figure(width, 3.6, f"Confusion counts at the best epoch · {about}")
+    for axes, (name, found) in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics.items(), strict=True):
+        axes.imshow(found["confusion"], cmap="Blues", vmin=0, vmax=2 * counts.max())  # pale: the text is black
+        axes.grid(False)
+        axes.set(title=name, xlabel="predicted class", ylabel="true class", yticks=ticks, yticklabels=classes)
+        axes.set_xticks(ticks, classes, rotation=0 if len(classes) < 4 else 90)
+        for r, c in [(r, c) for r in ticks for c in ticks] if len(classes) <= 12 else []:
+            axes.text(c, r, found["confusion"][r][c], ha="center", va="center")
+    run.figure(figure, "confusion.png", "Confusion counts", "The diagonal is right; the rest are mistakes.")
 
 
 def show_predictions(args, device):

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 MEMORY = "not enough memory; try smaller sizes (see --help)"
-WORKERS = "a process that reads photos has ended (out of memory, shared memory or open files?); try --workers 0"
-TROUBLES = {"out of memory": MEMORY, "can't allocate memory": MEMORY, "DataLoader worker": WORKERS,
+WORKERS = "too little memory, shared memory or open files for the processes that read photos; try --workers 0"
+CURES = {"out of memory": MEMORY, "can't allocate memory": MEMORY, "DataLoader worker": WORKERS,
             "open files": WORKERS, "shared memory": WORKERS, "unable to write to file": WORKERS}  # fmt: skip
 
 
@@ -142,7 +142,7 @@ def run_main(main, on_stop="the same command resumes from the last checkpoint, i
     except UserError as error:
         line = f"error: {str(error).rpartition('UserError: ')[2].strip()}"  # a worker's has its traceback before it
     except (MemoryError, RuntimeError) as error:
-        found = [cure for words, cure in TROUBLES.items() if words in str(error)]
+        found = [cure for words, cure in CURES.items() if words in str(error)]
         if isinstance(error, RuntimeError) and not found:
             raise
         line = f"error: {[*found, MEMORY][0]}"

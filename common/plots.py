@@ -65,7 +65,7 @@ def picture_grid(images, captions, title, columns=4, below=False):
 
 
 def drawable(names):
-    """The names, cut to 30 letters; numbers, which a line on the screen explains, if the font lacks a letter of one."""
+    """The names, cut to 30 characters; "class 1" and so on, and a line that explains them, if the font lacks one."""
     names = [shown(name, 30) for name in names]
     font = font_manager.get_font(font_manager.findfont("DejaVu Sans"))
     if all(font.get_char_index(ord(letter)) for letter in "".join(names)):

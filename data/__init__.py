@@ -66,9 +66,9 @@ def fingerprint(*things):
 
 
 def lines(path):
-    """The number and the text of each line, without its end, a byte-order mark, and blank lines at the end.
+    """Yields (number, text) of each line, without line end or byte-order mark; blank lines at the end are left out.
 
-    Raises UserError if the file is not UTF-8 text.
+    Raises UserError if the file is missing, an archive, or not UTF-8 text.
     """
     path, blank = Path(path), []
     if not path.is_file():
@@ -77,8 +77,8 @@ def lines(path):
         for number, line in enumerate(file, 1):
             if "\0" in line or not line.isascii() and any("\ud800" <= letter <= "\udfff" for letter in line):
                 packed = number == 1 and line.startswith(("PK\3\4", "\x1f\udc8b"))
-                cure = "is a zip or gzip archive; unpack it" if packed else "is not UTF-8 text; save the file as UTF-8"
-                raise UserError(f"{path}, line {number}: {cure}")
+                message = "an archive; unpack it" if packed else "not UTF-8 text; save the file as UTF-8"
+                raise UserError(f"{path}, line {number}: is {message}")
             blank.append((number, line.removesuffix("\n")))
             if line.strip():
                 yield from blank

@@ -13,7 +13,7 @@ import regex
 from tqdm import tqdm
 
 from bleu_utils import SPECIAL, decode_captions
-from common.cli import UserError, shown, write_text
+from common.cli import UserError, shown, user_errors, write_text
 from data import HOME, choose, drawn, fingerprint, lines, locate, sha256, weights
 from data.drawn import scenes
 from data.features import PhotoFeatures, StoredFeatures, h5_set
@@ -21,7 +21,7 @@ from data.features import PhotoFeatures, StoredFeatures, h5_set
 NULL, START, END, UNK = range(4)
 SPLITS = ("train", "val", "test")
 TOKENS, KAGGLE, KARPATHY = "Flickr8k.token.txt", "captions.txt", "dataset_flickr8k.json"
-MARKERS = re.compile(r"^(<start>|<s>|startseq)\s|\s(<end>|</s>|endseq)$", re.IGNORECASE)  # what tutorials add
+MARKERS = re.compile(r"^(<start>|<s>|startseq)\s|\s(<end>|</s>|endseq)$", re.IGNORECASE)  # as tutorials add them
 LISTS = {"train": "Flickr_8k.trainImages.txt", "val": "Flickr_8k.devImages.txt", "test": "Flickr_8k.testImages.txt"}
 USUAL_ARCH, BUILTIN_ARCH = "resnet50", "squeezenet1_1"
 COUNTS = {"train": 1000, "val": 150, "test": 150}  # photos of the built-in set
@@ -122,7 +122,7 @@ def read_flickr8k(folder):
     """The captions {photo: [words, ...]} and the photos {split: [photo, ...]}, as Paths, of a Flickr8k folder.
 
     The photos lie in `images` or `Images`. The captions are the published file, Kaggle's or Karpathy's; the splits are
-    the published lists, Karpathy's, or as in `read_own`.
+    the published lists, Karpathy's, or as in `read_own`. Raises UserError, naming file and line.
     """
     photos = next((folder / name for name in ("images", "Images") if (folder / name).is_dir()), folder / "images")
     file = next((folder / name for name in (TOKENS, KAGGLE, KARPATHY) if (folder / name).is_file()), folder / TOKENS)
@@ -143,15 +143,16 @@ def read_flickr8k(folder):
 
 
 def read_own(folder, file):
-    """As `read_flickr8k`, of your photos and captions: of ten photos by name the 9th tests, the 10th validates.
+    """Your own photos and captions, returned as by `read_flickr8k`.
 
-    A file that names a split for each photo decides instead.
+    The splits come from the file if it has them; else, sorted by name, of every ten photos the 9th is for test and the
+    10th for validation. Raises UserError for fewer than 10 photos or an empty split.
     """
     texts, splits = read_captions(file, folder)
     photos = sorted(texts)
     if not splits:
         if len(photos) < 10:
-            raise UserError(f"{file}: captions of {len(photos)} photos; 10 are needed to train, validate and test")
+            raise UserError(f"{file}: has captions of {len(photos)} photos; add some, at least 10 are needed")
         splits = {photo: {8: "test", 9: "val"}.get(k % 10, "train") for k, photo in enumerate(photos)}
     found = {split: [photo for photo in photos if splits[photo] == split] for split in SPLITS}
     if empty := [split for split in SPLITS if not found[split]]:
@@ -162,8 +163,8 @@ def read_own(folder, file):
 def read_captions(file, folder):
     """The captions {photo: [words, ...]} of a file, and the photos' splits {photo: split} if it has them.
 
-    The file: see `entries`. Photos are Paths in `folder`. Raises UserError, naming the line, for a caption without a
-    word, or if the folder has no such photo.
+    The file: see `entries`. Photos are Paths in `folder`. Raises UserError, naming the line or the photo, for a caption
+    without a word, or if the folder has no such photo.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; it should hold the photos that {file.name} names")
@@ -186,19 +187,22 @@ def read_captions(file, folder):
 
 
 def entries(file):
-    """Of each caption of a file: where it stands, the photo's name, the caption, and the photo's split or None.
+    """Yields (position, photo's file name, caption, split or None) for each caption of a file.
 
-    Lines of `photo#k`, a tab, a caption, as Flickr8k is published; Kaggle's, a header `image,caption` and lines of
-    comma-separated values; or Karpathy's JSON. Raises UserError, naming the line, for anything else.
+    Formats: lines of `photo#k`, a tab, a caption (Flickr8k); a header `image,caption`, or with `|`, and CSV rows
+    (Kaggle); Karpathy's JSON. Raises UserError, naming the file and, where known, the line or the photo.
     """
     if file.suffix == ".json":
+        with user_errors(file):
+            content = file.read_bytes()
         try:
-            for k, image in enumerate(json.loads(file.read_bytes())["images"]):
+            for image in json.loads(content)["images"]:
                 split = {"restval": "train", **{split: split for split in SPLITS}}[image["split"]]
                 for sentence in image["sentences"]:
-                    yield f"{file}, image {k}", image["filename"], sentence["raw"], split
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{file}: not like Karpathy's dataset_flickr8k.json ({error!r})") from None
+                    yield f"{file}, photo {image['filename'][:80]}", image["filename"], sentence["raw"], split
+        except (ValueError, KeyError, TypeError) as error:
+            reason = f"no or unknown {error}" if isinstance(error, KeyError) else error
+            raise UserError(f"{file}: is not like Karpathy's dataset_flickr8k.json ({reason}); get it again") from None
         return
     numbered = list(_lines(file))
     if header := numbered and re.fullmatch(r"image\w*([,|]).*(caption|comment)", numbered[0][1]):

@@ -53,7 +53,10 @@ def load(words, sentences, data, file, cache, seed=0):
 
 
 def open_vectors(path):
-    """Opens a file of word vectors: text, gzip, or a zip's member, ARCHIVE.zip/MEMBER, by default its 50-d one."""
+    """Opens a file of word vectors: text, gzip, or a zip's member, ARCHIVE.zip/MEMBER, by default its 50-d one.
+
+    Raises UserError if the archive has no such file.
+    """
     path = Path(path)
     if path.suffix == ".gz":
         return gzip.open(path)
@@ -63,7 +66,8 @@ def open_vectors(path):
     asked = None if path.suffix == ".zip" else path.name
     names = [name for name in archive.namelist() if name.endswith(".txt") and name[0] != "_" and asked in (None, name)]
     if not names:
-        raise UserError(f"{path}: no such file in the archive; it holds {', '.join(archive.namelist()[:6])}")
+        what = "no such file in the archive" if asked else "holds no .txt file"
+        raise UserError(f"{path}: {what}; it holds {', '.join(archive.namelist()[:6])}")
     return archive.open(min(names, key=lambda name: ("50d" not in name, name)))
 
 
@@ -71,8 +75,8 @@ def read(path, words):
     """The vectors of `words` from a file of lines `word x1 ... xD`, as GloVe and word2vec write them.
 
     A word may hold blanks. Skips blank lines, and a first line of two whole numbers, as word2vec writes; the first of
-    equal words counts. Raises UserError, naming the line, if it has another D than the first, or for a number of
-    `words` that is not finite.
+    equal words counts. Raises UserError, naming the line, if a line has another count of numbers than the first or a
+    vector of `words` is not finite; naming the file, if it is binary, cut short or broken.
     Returns (vectors (len(words), D) float32, found (len(words),) bool); zeros where not found.
     """
     wanted = {word.encode(): k for k, word in enumerate(words)}
@@ -83,16 +87,18 @@ def read(path, words):
                 line = line.removeprefix(BOM).rstrip()
                 header = number == 1 and re.fullmatch(rb"\d+ (\d+)", line)
                 if not size:
-                    size = int(header[1]) if header else _numbers(line)
+                    size = int(header[1]) if header else _count_numbers(line)
                     vectors, found = np.zeros((len(words), size), np.float32), np.zeros(len(words), bool)
                 if header or not line:
                     continue
                 if b"\0" in line:
                     raise UserError(f"{path}: is word2vec's binary format, or no vectors; save them as text")
                 word = line[: line.find(b" ")]
-                if (count := line.count(b" ")) != size or not size:
-                    if not size or _numbers(line) != size:
-                        raise ValueError(f"{count} numbers instead of {size or 'one or more after a word'}")
+                if line.count(b" ") != size or not size:
+                    if not size:
+                        raise ValueError("should be a word and the numbers of its vector")
+                    if (count := _count_numbers(line)) != size:
+                        raise ValueError(f"{count} numbers after the word instead of {size}")
                     word = line.rsplit(b" ", size)[0]
                 k = wanted.get(word)
                 if k is not None and not found[k]:
@@ -108,8 +114,8 @@ def read(path, words):
     return vectors, found
 
 
-def _numbers(line):
-    """How many numbers the line ends in."""
+def _count_numbers(line):
+    """The count of numbers at the end of the line."""
     return re.search(rb"(?: [-+]?\.?\d[-+.\de]*)*$", line)[0].count(b" ")
 
 

@@ -24,9 +24,10 @@ SUFFIXES = {suffix for suffix, format in Image.registered_extensions().items() i
 
 
 def open_photo(path):
-    """A photo as an RGB image, upright as EXIF says, other numbers scaled to 8 bits, transparent parts on white.
+    """A photo as an RGB image, upright as EXIF says.
 
-    Raises UserError if the file is missing, cut, or not a picture, MemoryError if it needs more memory than there is.
+    Grey levels of 16 or 32 bits and floats are scaled to 8 bits; transparent parts are white. Raises UserError if the
+    file is missing, cut, or not a picture, MemoryError if memory runs out.
     """
     try:
         with warnings.catch_warnings():
@@ -55,7 +56,7 @@ def _as_rgb(image):
         levels = np.asarray(image, np.float64).clip(0)
         if not np.isfinite(levels).all():
             raise ValueError("it holds NaN or infinity")
-        top = levels.max()
+        top = levels.max()  # white is 1 for floats in 0..1, else the first of 255, 65535, top that is not below top
         white = next(white for white in (1, 255, 65535, top) if top <= white and (white > 1 or image.mode == "F"))
         image = Image.fromarray((levels * (255 / white)).astype(np.uint8))
     if image.has_transparency_data:
@@ -64,12 +65,15 @@ def _as_rgb(image):
 
 
 def visible(name):
-    """Whether a file or folder is the user's: hidden ones and `__MACOSX` are what other programs leave."""
+    """Whether a name begins with neither `.` (hidden) nor `__` (such as `__MACOSX`): other programs leave those."""
     return not name.startswith((".", "__"))
 
 
 def files_below(folder):
-    """The visible files below a folder, in order. A link to a folder is followed unless it leads back up."""
+    """Yields the paths of the visible files below `folder`, sorted within each folder.
+
+    Follows links to folders, but lists no folder twice and none above `folder`.
+    """
     seen = {*Path(folder).resolve().parents}
     for root, folders, names in os.walk(folder, followlinks=True):
         folders[:] = sorted(filter(visible, folders)) if (real := Path(root).resolve()) not in seen else []
@@ -117,13 +121,14 @@ def load(data, photos, cache):
     """The `Photos` to train and validate on.
 
     data: the script's `--data`. photos: a folder with `train/<class>/` and `val/<class>/` to take instead, or None.
-    cache: the folder for the built-in set. Raises UserError if the set is incomplete or a photo cannot be read.
+    cache: the folder for the built-in set. Prints which of your files are skipped. Raises UserError if the set is
+    incomplete or a photo cannot be read.
     """
     if photos is not None:
         paths = (Path(path) for split in ("train", "val") for path in files_below(Path(photos, split)))
         if other := Counter(path.suffix.lower() for path in paths if path.suffix.lower() not in SUFFIXES):
             kinds = ", ".join(f"{ending or 'no ending'} ({count})" for ending, count in other.most_common(5))
-            print(f"passed over, since Pillow cannot read them: {kinds}; convert photos to JPEG")
+            print(f"{shown(photos)}: skipped files that Pillow cannot read: {kinds}; convert photos to JPEG")
         return read(photos, f"photos in {shown(Path(photos).resolve().name)}", SUFFIXES)
     folder = choose("insects", data)
     if folder:
@@ -140,7 +145,8 @@ def read(folder, name, suffixes):
     for root in (Path(folder, "train"), Path(folder, "val")):
         if not root.is_dir():
             raise UserError(f"{root}: no such folder; {folder} needs train/<class>/ and val/<class>/ with photos in it")
-        split = PhotoFolder(root, None, None, open_photo, lambda path: Path(path).suffix.lower() in suffixes, True)
+        is_photo = lambda path: Path(path).suffix.lower() in suffixes  # noqa: E731
+        split = PhotoFolder(root, loader=open_photo, is_valid_file=is_photo, allow_empty=True)
         if empty := set(range(len(split.classes))) - set(split.targets):
             label = split.classes[min(empty)]
             raise UserError(f"{root / label}: holds no photo; put photos into this class folder, or remove it")
@@ -156,7 +162,8 @@ def read(folder, name, suffixes):
         except UserError as error:
             broken.append(error)
     if broken:
-        raise UserError(f"{broken[0]}{f' ({len(broken) - 1} more photos are like that)' * (len(broken) > 1)}")
+        more = f" ({len(broken) - 1} more cannot be read)" if len(broken) > 1 else ""
+        raise UserError(f"{broken[0]}{more}")
     return Photos(train, val, name)
 
 

@@ -43,15 +43,17 @@ class Reviews:
 def load(data, cache):
     """The Reviews to train on and to measure with.
 
-    data: the script's --data. cache: the folder of the built-in set. Raises UserError, naming the file and the line.
+    data: the script's --data. cache: the folder of the built-in set. If `tokenize` changes more than a tenth of the
+    training sentences, all files are tokenized, and a line says so. Raises UserError, naming the file and the line.
     """
     real = choose("sentences", data)
     name = "the course's review sentences (real)" if real else "built-in sentences (generated)"
     folder = real or drawn.made_here(cache, "sentences", write)
-    train, file, split = read_labelled(folder / "train.txt"), folder / "unlabelled.txt", str.split
-    if sum(tokenize(" ".join(words)) != words for words in train.sentences) > len(train) / 10:  # of the course's: 2%
-        print(f"{folder / 'train.txt'}: raw text; all sentences are tokenized (lower case, punctuation apart)")
+    train, split = read_labelled(folder / "train.txt"), str.split
+    if sum(tokenize(" ".join(words)) != words for words in train.sentences) > len(train) / 10:  # 2% in the course's
+        print(f"{folder / 'train.txt'}: is raw text; all sentences are tokenized (lower case, punctuation split off)")
         split = tokenize
+    file = folder / "unlabelled.txt"
     labelled = [read_labelled(folder / f"{name}.txt", split) for name in SPLITS]
     unlabelled = read_unlabelled(file, split) if file.exists() else Split([])
     return Reviews(*labelled, unlabelled, name, real is not None)
@@ -69,7 +71,7 @@ def _first(split, most):
 
 
 def read_labelled(path, split=str.split):
-    """A Split from a file of lines `<label> <sentence>`, sentences made tokens by `split`.
+    """A Split from a file of lines `<label> <sentence>`, `split` makes tokens of a sentence.
 
     Raises UserError, naming the line, if it lacks a label of 0 or 1 or words, and for a file without both labels.
     """

@@ -19,8 +19,8 @@ DRAWINGS = {  # the built-in picture for each of the course's
 STYLES = tuple(DRAWINGS)[1:]
 
 
-def preset(name):
-    """The handout's name of a style, which may be given by its drawing's name."""
+def style_name(name):
+    """The handout's name of a style; also accepts the name of its built-in drawing."""
     return {drawing: painting for painting, (drawing, _) in DRAWINGS.items()}.get(name, name)
 
 
@@ -45,7 +45,8 @@ def load(data, cache, preset=None):
         folder = drawn.made_here(cache, "styles", _draw)
         paths = {name: folder / f"{file}.png" for name, (file, _) in DRAWINGS.items()}
         if preset:
-            print(f"{preset}: the painting is not here; the built-in drawing '{paths[preset].stem}' stands in for it")
+            cure = "the painting: python -m data.download styles"
+            print(f"{preset}: painting not found; using the built-in drawing {paths[preset].stem!r} ({cure})")
         return Pictures(paths.pop(CONTENT), paths, "built-in town and three styles (drawn)", real=False)
     paths = {name: folder / f"{name}.jpg" for name in DRAWINGS}
     for path in paths.values():

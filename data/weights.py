@@ -14,7 +14,7 @@ from data import HOME, check_folder, locate, sha256
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels, as every torchvision network expects
 BUILTIN = HOME / "builtin_weights"
-DRAWN = "weights from drawings tell little about photos; get real ones: python -m data.download weights"
+DRAWN_WARNING = "weights trained on drawings work poorly on photos; get real ones: python -m data.download weights"
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Weights:
         hint = "" if real else f"; real data: python -m data.download {sets} weights"
         print(f"data: {data}{hint}\nweights: {self.name}")
         if real and self.builtin:
-            print(f"warning: {DRAWN}")
+            print(f"warning: {DRAWN_WARNING}")
 
 
 def to_pixels(image):
@@ -137,11 +137,14 @@ def load(arch, data=None):
 
 
 def read(path, arch):
-    """The `Weights` in a state dict's file, as float32. Raises UserError, naming the file, unless they fit `arch`."""
+    """The `Weights` in a file, a state dict or a training checkpoint that holds one, as float32.
+
+    Raises UserError, naming the file, unless they fit `arch`.
+    """
     advice = f"it should be the weights of {arch}; get it again"
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        while wrapped := state.keys() & {"state_dict", "model_state_dict", "model"}:  # a checkpoint of a training
+        while wrapped := state.keys() & {"state_dict", "model_state_dict", "model"}:  # a training checkpoint
             state = state[min(wrapped)]
         state = {modern_key(str(key)): value.float() for key, value in state.items()}
     except Exception as error:  # torch raises a dozen kinds on broken files, and what holds other things has no tensors

@@ -1,8 +1,8 @@
 """Checks a student's layers: `python -m tests.grade DIR`, or `make grade SUBMISSION=DIR`.
 
-A check compares a function of the handout with ours: its values, or its gradients. Where the
-student's forward has other values than ours, the gradients are compared with numeric ones of that forward, so that a
-mistake costs once. Each check runs in a process of its own, tests/grade_worker.py, with a time limit.
+A check compares the values or the gradients of a function of the handout with ours. If the student's forward differs
+from ours, its gradients are compared with numeric gradients of the student's own forward, so that a mistake costs once.
+Each check runs in a process of its own, tests/grade_worker.py, with a time limit.
 """
 
 import itertools
@@ -16,7 +16,8 @@ from pathlib import Path
 from common.cli import Parser, UserError, number, run_main, shown
 from tests.grade_worker import CHECKS, OURS, REPO
 
-PARTS = {"3 RNN": 4, "4 LSTM": 4, "5 Image captioning": 10, "Helpers and BLEU, without points": 7}  # checks, in order
+ASKED = {"3 RNN": 4, "4 LSTM": 4, "5 Image captioning": 10}  # points of a section: the next so many checks
+HELPERS = {"Helpers and BLEU, without points": 7}
 
 
 def ask(folder, check, timeout):
@@ -25,33 +26,35 @@ def ask(folder, check, timeout):
     environment = {**os.environ, "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         done = subprocess.run(argv, cwd=REPO, env=environment, stdout=subprocess.PIPE, timeout=timeout)
-        return json.loads(done.stdout or f'{{"missing": false, "failure": "ended Python, status {done.returncode}"}}')
+        return json.loads(
+            done.stdout or f'{{"missing": false, "failure": "ended Python with status {done.returncode}"}}'
+        )
     except subprocess.TimeoutExpired:
-        return {"missing": False, "failure": f"takes more than {timeout:g} s: an endless loop?"}
+        return {"missing": False, "failure": f"took more than {timeout:g} s (endless loop?)"}
 
 
 def grade(folder, timeout):
     """Prints a line for each check, and the points."""
     if not (folder / "layers.py").is_file():
-        print("layers.py is not there: ours is lent to the other files")
+        print("layers.py not found: the other files use ours")
     checks, lines = iter(CHECKS), []
-    for part, count in PARTS.items():
-        print(part)
+    for section, count in (ASKED | HELPERS).items():
+        print(section)
         points = 0
         for check in itertools.islice(checks, count):
             reply = ask(folder, check, timeout)
-            optional = reply["missing"] and "points" in part
+            optional = reply["missing"] and section in HELPERS
             points += reply["failure"] is None
             print(f"  {check:34}{'not there' if optional else 'FAILS' if reply['failure'] else 'ok'}", flush=True)
             if reply["failure"] and not optional:
                 print(textwrap.indent(textwrap.fill(shown(reply["failure"], 600), 90), " " * 6))
-        lines.append((part, points, count))
-    for part, points, count in (*lines[:3], ("total", sum(line[1] for line in lines[:3]), 18)):
-        print(f"{part:22}{points:3} of {count:2} points")
+        lines += [(section, points, count)] if section in ASKED else []
+    for section, points, count in (*lines, ("total", sum(line[1] for line in lines), sum(ASKED.values()))):
+        print(f"{section:22}{points:3} of {count:2} points")
 
 
 def submission(folder):
-    """The folder as a Path. Raises UserError where it is none, or holds none of the files to grade."""
+    """The folder as a Path. Raises UserError if it is not a folder or has none of the files to grade."""
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: {'is not a folder; unpack it' if folder.exists() else 'no such folder'}")

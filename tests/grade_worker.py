@@ -73,13 +73,13 @@ def call(function, arguments, names):
     return results
 
 
-# ---- what is checked: run(part, code, inputs) gives the outputs, and a function from their gradients to the inputs'
+# ---- what is checked: run(part, code, inputs) returns the outputs, and a function from their gradients to the inputs'
 
-Part = namedtuple("Part", "name module run inputs outs")  # axes: "4H" is four times H
+Part = namedtuple("Part", "name module run inputs outs")  # inputs, outs: {name: axes}; "N 4H" is the shape (N, 4 * H)
 
 
 def floats(part):
-    """The names of the inputs that have gradients, and those of the gradients."""
+    """{input: name of its gradient}, for the inputs that have one."""
     return {name: f"d{name}" for name in part.inputs if name not in ("words", "y", "mask", "features")}
 
 
@@ -115,7 +115,7 @@ def run_model(part, code, inputs):
 
 def run_sample(part, code, inputs):
     """`CaptioningRNN.sample`: the words of all captions, each up to <END>, as one text."""
-    quiet = np.where(np.arange(len(WORDS)) < 2, -100.0, 0)  # no <NULL>, no <START>
+    quiet = np.where(np.arange(len(WORDS)) < 2, -100.0, 0)  # keep <NULL> and <START> from being sampled
     captions = build(part, code, {**inputs, "b_vocab": quiet}).sample(inputs["features"].copy())
     captions = [row[: row.index(2) + 1 if 2 in row else None] for row in np.asarray(captions).tolist()]
     return [" / ".join(" ".join([*WORDS][word] for word in row) for row in captions)], None
@@ -159,7 +159,7 @@ CHECKS = {name.format(part.name): (part, bool(k)) for part in PARTS for k, name 
 
 
 def results(part, gradients, sizes, code, right=ours):
-    """What came and what is wanted, by name. The gradients wanted of a wrong forward are its own, by differences."""
+    """The actual and the wanted outputs or gradients, by name. Gradients of a wrong forward should be its own."""
     rng = np.random.default_rng(0)
     inputs = {k: rng.standard_normal(shape_of(axes, sizes)) for k, axes in part.inputs.items()}
     for k in inputs.keys() & {"words", "y", "mask"}:
@@ -224,22 +224,22 @@ def compare(came, wanted):
             text = f"{name}{[*map(int, at)] or ''} is {array[at]:.6g}, expected {np.asarray(right)[at]:.6g}"
             ratio = np.sum(array * right) / np.sum(np.square(right))
             if array.size > 1 and is_close(array, ratio * right):
-                causes.append(f"all of it is {ratio:.5g} times what is right (N = {SIZES['N']}, T = {SIZES['T']})")
+                causes.append(f"every value is {ratio:.5g} times the expected one (N = {SIZES['N']}, T = {SIZES['T']})")
         if array is not None and array.ndim > 1 and is_close(array.swapaxes(0, 1), right):
             causes.append("its axes 0 and 1 are exchanged")
         causes += [
-            f"it is what {k} should be: is the order right?" for k, other in wanted.items() if is_close(array, other)
+            f"it equals the expected {k}: is the order right?" for k, other in wanted.items() if is_close(array, other)
         ]
         raise Failure("; ".join([text, *causes[:1]]))
 
 
 def changed(code, change, *functions):
-    """A finder like `code` of which these functions are change(function)."""
+    """A finder like `code` that wraps the named functions with `change`."""
     return lambda module, name: (change if name in functions else lambda f: f)(code(module, name))
 
 
 def batch_first(function):
-    """A function of time-major sequences made of one of batch-first ones."""
+    """Wraps a function of (N, T, D) sequences: takes and returns (T, N, D)."""
 
     def run(x, *rest):
         first, *others = function(x.swapaxes(0, 1), *rest)
@@ -249,7 +249,7 @@ def batch_first(function):
 
 
 def stacked(order):
-    """Makes an LSTM's forward that stacks its gates in this order take the handout's."""
+    """Wraps an LSTM's forward: reorders the gates of Wx, Wh and b into `order` before the call."""
 
     def restack(a):
         return np.concatenate([np.split(a, 4, axis=-1)[gate] for gate in order], axis=-1)
@@ -258,16 +258,16 @@ def stacked(order):
 
 
 def suspects(part, student):
-    """Likely mistakes in words, and the finders, the student's and ours, with which the check then succeeds."""
+    """Likely mistakes in words, and finders, the student's and ours, with which the check passes if it is that one."""
     functions, gates = [f"{part.name}_forward", f"{part.name}_backward"], ("f", "i", "c̃", "o")
     for order in itertools.permutations(range(4)) if part.name.startswith("lstm") else ():
-        words = f"it fits gates stacked {', '.join(gates[k] for k in order)}; the handout's are {', '.join(gates)}"
+        words = f"its gates are in the order {', '.join(gates[k] for k in order)}; the handout's order is {', '.join(gates)}"
         yield words, changed(student, stacked(order), functions[0]), ours
     if "mask" in part.inputs:
         no_mask = changed(ours, lambda f: lambda x, y, mask: f(x, y, np.ones_like(mask)), part.name)
-        yield "it fits a mask that is not used", student, no_mask
+        yield "the mask is ignored", student, no_mask
     if "T N D" in part.inputs.values():
-        words = "it fits sequences of shape (N, T, D); the handout's are time-major, (T, N, D)"
+        words = "it expects sequences (N, T, D); the handout's are time-major, (T, N, D)"
         yield words, changed(student, batch_first, *functions), ours
     for lent in (p for p in PARTS if p.run in (run_layer, run_loss) and p.name != part.name):
         names = [name.format(lent.name).partition(",")[0] for name in NAMES[lent.run]]
@@ -275,7 +275,7 @@ def suspects(part, student):
         theirs = [getattr(*place) for place in places]
         for place in places:
             setattr(*place, ours(lent.module, place[1]))
-        yield f"it is right with our {' and '.join(dict.fromkeys(names))}: mend the student's first", student, ours
+        yield f"it passes with our {' and '.join(dict.fromkeys(names))}: mend the student's first", student, ours
         for place, function in zip(places, theirs, strict=True):
             setattr(*place, function)
 
@@ -304,7 +304,9 @@ def explain(error, folder):
     """One line: where in the student's files, the error's type and message."""
     at = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     at = [f"{Path(name).name} line {line}: " for name, line in at if Path(name).resolve().is_relative_to(folder)][-1:]
-    hint = "; numpy refuses arrays of unequal shapes in one array: use a tuple" if "inhomogeneous" in str(error) else ""
+    hint = (
+        "; numpy cannot put arrays of different shapes into one: use a tuple" if "inhomogeneous" in str(error) else ""
+    )
     return f"{''.join(at)}{type(error).__name__}: {error}{hint}"
 
 
@@ -312,7 +314,7 @@ def explain(error, folder):
 
 
 def lend_nltk():
-    """What the course's BLEU_score takes from nltk, which its file does not import; without nltk, by our BLEU."""
+    """Makes nltk, or a stand-in that uses our BLEU, a builtin: the course's bleu_utils.py does not import it."""
     try:
         import nltk.translate.bleu_score
     except ImportError:
@@ -323,7 +325,7 @@ def lend_nltk():
 
 
 def main(folder, name):
-    """Prints the reply to a check. In place of the keyboard and the screen the student's code has nothing."""
+    """Prints the reply to a check. The student's stdin, stdout and stderr are the null device."""
     replies, nothing = os.fdopen(os.dup(1), "w", encoding="utf-8"), os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(nothing, stream)

@@ -167,7 +167,7 @@ def test_own_photos_are_split_by_name(folder):
 
 def test_fewer_than_ten_own_photos_are_an_error(folder):
     (folder / TOKENS).write_text("".join(f"train{k}.png#0\ta ball\n" for k in range(9)))
-    with pytest.raises(UserError, match=f"{TOKENS}: captions of 9 photos; 10 are needed"):
+    with pytest.raises(UserError, match=f"{TOKENS}: has captions of 9 photos"):
         read(folder, photos=str(folder / "images"), captions=str(folder / TOKENS))
 
 

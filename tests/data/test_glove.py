@@ -59,11 +59,11 @@ def test_packed_vectors_and_words_with_blanks_are_read(tmp_path, name, member):
 
 
 BROKEN = {
-    "a shorter line": (["good 1 2 3", "bad 1 2"], "line 2: 2 numbers instead of 3"),
+    "a shorter line": (["good 1 2 3", "bad 1 2"], "line 2: 2 numbers after the word instead of 3"),
     "not a number": (["good 1 2 3", "bad 1 two 3"], "line 2: could not convert string to float: b'two'"),
     "nan": (["the 1 2 3", "good 1 nan 3"], "line 2: holds a number that is not finite"),
     "an empty file": ([], "line 1"),
-    "a header that does not fit": (["2 4", "good 1 2 3"], "line 2: 3 numbers instead of 4"),
+    "a header that does not fit": (["2 4", "good 1 2 3"], "line 2: 3 numbers after the word instead of 4"),
     "word2vec's binary format": (["2 3", "good " + 12 * "\0"], "is word2vec's binary format"),
 }
 

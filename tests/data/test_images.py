@@ -99,7 +99,7 @@ def test_files_that_are_passed_over_are_counted(photos, capsys):
     for name in ("IMG_1.HEIC", "IMG_2.HEIC"):
         (photos / "train" / "ants" / name).touch()
     assert len(images.load(None, photos, None).train) == 12
-    assert "passed over, since Pillow cannot read them: .heic (2); convert" in capsys.readouterr().out
+    assert "garden: skipped files that Pillow cannot read: .heic (2); convert" in capsys.readouterr().out
 
 
 def remove(pattern):
@@ -114,7 +114,7 @@ BAD_SETS = {
     "one class": (remove("*/bees"), r"garden: has only one class \(ants\)"),
     "a cut photo": (lambda folder: os.truncate(folder / "val/bees/bees1.png", 999), r"bees1\.png: cannot be read"),
     "three cut photos": (lambda folder: [os.truncate(folder / f"val/bees/bees{k}.png", 9) for k in range(3)],
-                         r"bees0\.png: .* \(2 more photos are like that\)"),
+                         r"bees0\.png: .* \(2 more cannot be read\)"),
     "a web page": (lambda folder: (folder / "val/ants/a.jpg").write_bytes(b"<html>"), r"a\.jpg: not a picture"),
     "a phone's photo": (lambda folder: (folder / "val/ants/a.jpg").write_bytes(HEIC), r"a\.jpg: a HEIC photo"),
     "NaN": (lambda folder: NAN.save(folder / "val/ants/a.tif"), r"a\.tif: .*NaN"),

@@ -38,7 +38,7 @@ def test_raw_reviews_are_tokenized_as_predictions_are(folder, capsys):
         (folder / f"{name}.txt").write_text("1 The Food was GREAT, really!\n0 Never again.\n")
     sets = reviews.load(folder, None)
     tokens = [reviews.tokenize("The Food was GREAT, really!"), ["never", "again", "."]]
-    assert sets.train.sentences == sets.test.sentences == tokens and "train.txt: raw text" in capsys.readouterr().out
+    assert sets.train.sentences == sets.test.sentences == tokens and "train.txt: is raw text" in capsys.readouterr().out
 
 
 def test_the_fingerprint_changes_with_a_word(folder):

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 
@@ -23,14 +24,14 @@ HELPERS = {"Helpers and BLEU, without points": 7}
 def ask(folder, check, timeout):
     """The worker's reply to a check: {"missing": whether the function is not there, "failure": a text or None}."""
     argv = [sys.executable, "-m", "tests.grade_worker", str(Path(folder).resolve()), check]
-    environment = {**os.environ, "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    try:
-        done = subprocess.run(argv, cwd=REPO, env=environment, stdout=subprocess.PIPE, timeout=timeout)
-        return json.loads(
-            done.stdout or f'{{"missing": false, "failure": "ended Python with status {done.returncode}"}}'
-        )
-    except subprocess.TimeoutExpired:
-        return {"missing": False, "failure": f"took more than {timeout:g} s (endless loop?)"}
+    settings = {"MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(REPO)}
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            done = subprocess.run(argv, cwd=scratch, env=os.environ | settings, stdout=subprocess.PIPE, timeout=timeout)
+            replies, failure = done.stdout, f"ended Python with status {done.returncode}"
+        except subprocess.TimeoutExpired as late:
+            replies, failure = late.stdout, f"took more than {timeout:g} s (endless loop?)"
+    return json.loads(replies.splitlines()[-1]) if replies else {"missing": False, "failure": failure}
 
 
 def grade(folder, timeout):
@@ -58,10 +59,9 @@ def submission(folder):
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: {'is not a folder; unpack it' if folder.exists() else 'no such folder'}")
-    names = [f"{module}.py" for module in OURS]
-    if not any((folder / name).is_file() for name in names):
+    if not any((folder / f"{module}.py").is_file() for module in OURS):
         below = sorted(path.parent for path in folder.glob("*/rnn*.py"))
-        raise UserError(f"{folder}: has none of {', '.join(names)}{f'; {below[0]} has' if below else ''}")
+        raise UserError(f"{folder}: has none of {', '.join(OURS)} (.py){f'; {below[0]} has' if below else ''}")
     return folder.resolve()
 
 

@@ -26,6 +26,11 @@ def locate(name, root=None):
     return (root if others else root / first) if there else None
 
 
+def visible(name):
+    """Whether a file or folder is the user's, not hidden or left there by another program."""
+    return not name.startswith(".") and name not in ("__MACOSX", "__pycache__")
+
+
 def check_folder(root):
     """Raises UserError if `--data` names a folder that is not there."""
     if root not in (None, "builtin") and not Path(root).is_dir():

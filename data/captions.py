@@ -21,7 +21,7 @@ from data.features import PhotoFeatures, StoredFeatures, h5_set
 NULL, START, END, UNK = range(4)
 SPLITS = ("train", "val", "test")
 TOKENS, KAGGLE, KARPATHY = "Flickr8k.token.txt", "captions.txt", "dataset_flickr8k.json"
-MARKERS = re.compile(r"^(<start>|<s>|startseq)\s|\s(<end>|</s>|endseq)$", re.IGNORECASE)  # as tutorials add them
+MARKERS = re.compile(r"</?(s|start|end|[sbe]os|pad|unk)>|^\s*startseq\b|\bendseq[\s.]*$", re.IGNORECASE)
 LISTS = {"train": "Flickr_8k.trainImages.txt", "val": "Flickr_8k.devImages.txt", "test": "Flickr_8k.testImages.txt"}
 USUAL_ARCH, BUILTIN_ARCH = "resnet50", "squeezenet1_1"
 COUNTS = {"train": 1000, "val": 150, "test": 150}  # photos of the built-in set
@@ -129,9 +129,10 @@ def read_flickr8k(folder):
     if file.name != TOKENS and not any((folder / name).is_file() for name in LISTS.values()):
         return read_own(photos, file)
     texts, seen = read_captions(file, photos)[0], {}
+    by_name = {plain(path.name): path for path in texts}
     for split, name in LISTS.items():
         for number, line in _lines(folder / name):
-            photo, at = photos / line, f"{folder / name}, line {number}: {line[:80]}"
+            photo, at = by_name.get(plain(line), photos / line), f"{folder / name}, line {number}: {line[:80]}"
             if photo not in texts:
                 raise UserError(f"{at} has no captions in {file.name}; add some or remove the line")
             if photo in seen:
@@ -168,9 +169,9 @@ def read_captions(file, folder):
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; it should hold the photos that {file.name} names")
-    texts, splits = {}, {}
+    texts, splits, by_name = {}, {}, {plain(path.name): path for path in folder.iterdir()}
     for at, photo, caption, split in entries(file):
-        path, words = folder / photo, tokenize(MARKERS.sub("", caption))
+        path, words = by_name.get(plain(photo), folder / photo), tokenize(MARKERS.sub(" ", caption))
         if photo == NOT_PUBLISHED:
             continue
         if path not in texts and not path.is_file():
@@ -178,12 +179,18 @@ def read_captions(file, folder):
         if not words:
             raise UserError(f"{at}: the caption has no word; change or remove the line")
         texts.setdefault(path, []).append(words)
-        splits |= {path: split} if split else {}
+        if splits.setdefault(path, split) != split:
+            raise UserError(f"{at}: is in two splits; remove one of the entries")
     if not texts:
         raise UserError(f"{file}: holds no captions; its lines should be: photo.jpg#0, a tab, the caption")
     if max(len(words) for captions in texts.values() for words in captions) == 1:
         print(f"warning: {shown(file)}: every caption is one word; are there no blanks between the words?")
-    return texts, splits
+    return texts, splits if any(splits.values()) else {}
+
+
+def plain(name):
+    """A file name as systems compare it: some ignore case, some store accents decomposed."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def entries(file):
@@ -199,16 +206,23 @@ def entries(file):
             for image in json.loads(content)["images"]:
                 split = {"restval": "train", **{split: split for split in SPLITS}}[image["split"]]
                 for sentence in image["sentences"]:
+                    if not isinstance(image["filename"], str) or not isinstance(sentence["raw"], str):
+                        raise TypeError("a filename or caption is not a text")
                     yield f"{file}, photo {image['filename'][:80]}", image["filename"], sentence["raw"], split
         except (ValueError, KeyError, TypeError) as error:
             reason = f"no or unknown {error}" if isinstance(error, KeyError) else error
             raise UserError(f"{file}: is not like Karpathy's dataset_flickr8k.json ({reason}); get it again") from None
         return
     numbered = list(_lines(file))
-    if header := numbered and re.fullmatch(r"image\w*([,|]).*(caption|comment)", numbered[0][1]):
-        columns = numbered[0][1].count(header[1])
-        for row in csv.reader((line for _, line in numbered[1:]), delimiter=header[1]):
-            yield f"{file}, photo {row[0][:80]}", row[0], header[1].join(row[columns:]), None
+    if header := numbered and re.fullmatch(r"\W?image\w*\W?([,|;]).*(caption|comment)\w*\W?", numbered[0][1], re.I):
+        columns, rows = numbered[0][1].count(header[1]), (line for _, line in numbered[1:])
+        reader = csv.reader(rows, delimiter=header[1], strict=True)
+        try:
+            for row in reader:
+                caption = header[1].join(row[columns:]) or re.sub(r"^\s*\d+\s", "", row[-1])  # a `|` is missing
+                yield f"{file}, line {numbered[reader.line_num][0]}", row[0], caption, None
+        except csv.Error as error:
+            raise UserError(f"{file}, line {numbered[reader.line_num][0]}: {error}; correct the quotes") from None
         return
     for number, line in numbered:
         photo, tab, caption = line.partition("\t")
@@ -243,7 +257,7 @@ def tokenize(text):
 
     A letter and its combining marks (accents, vowel signs) stay together.
     """
-    text = unicodedata.normalize("NFC", text).lower().replace("_", " ")
+    text = unicodedata.normalize("NFC", text).lower().replace("_", " ").replace("\u2019", "'")
     return regex.findall(r"'s\b|\w+(?:['-](?!s\b)\w+)*", text)
 
 

@@ -13,9 +13,10 @@ import torch
 from tqdm import tqdm
 
 from common.cli import UserError, shown, user_errors, write_text
-from data import fingerprint, locate, sha256
+from data import fingerprint, locate, sha256, visible
 
 SIZE, WINDOW, X_MAX, ALPHA = 50, 10, 10.0, 0.75  # the paper's, except x_max: 100 there, for billions of words
+ENDINGS = (".txt", ".vec", ".gz", ".zip")
 BOM = b"\xef\xbb\xbf"  # the byte-order mark that some editors put before UTF-8 text
 
 
@@ -41,10 +42,12 @@ def load(words, sentences, data, file, cache, seed=0):
     Raises UserError if the file is missing or broken, or has none of the words.
     """
     if not file and data != "builtin" and (folder := locate("glove", data)):
-        files = [path for path in folder.iterdir() if path.suffix in (".txt", ".gz", ".zip")]
-        file = min(files, key=lambda path: ("50d" not in path.name, path.suffix != ".zip", path.name), default=None)
+        files = [path for path in folder.rglob("*") if path.is_file() and visible(path.name)]
+        file = min((path for path in files if path.suffix.lower() in ENDINGS), key=preference, default=None)
+        if files and not file:
+            raise UserError(f"{files[0]}: is not a .txt, .vec, .gz or .zip file of word vectors; remove it, or --glove")
     path = Path(file) if file else trained(sentences, cache, seed)
-    whole = path.parent if path.parent.suffix == ".zip" else path
+    whole = next(part for part in (path, *path.parents) if part.is_file() or part == Path(part.anchor))
     name = f"{shown(path.name, 60)}, SHA-256 {sha256(whole)[:8]}" if file else "GloVe trained on the training sentences"
     vectors, found = read(path, words)
     if not found.any():
@@ -58,17 +61,22 @@ def open_vectors(path):
     Raises UserError if the archive has no such file.
     """
     path = Path(path)
-    if path.suffix == ".gz":
-        return gzip.open(path)
-    if ".zip" not in (path.suffix, path.parent.suffix):
-        return open(path, "rb")
-    archive = zipfile.ZipFile(path if path.suffix == ".zip" else path.parent)
-    asked = None if path.suffix == ".zip" else path.name
-    names = [name for name in archive.namelist() if name.endswith(".txt") and name[0] != "_" and asked in (None, name)]
+    packed = next((part for part in (path, *path.parents) if part.suffix.lower() == ".zip" and part.is_file()), None)
+    if not packed:
+        return gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb")
+    archive, asked = zipfile.ZipFile(packed), path.relative_to(packed).as_posix()
+    names = [Path(name) for name in archive.namelist() if Path(name).suffix.lower() in ENDINGS[:2]]
+    names = [n for n in names if all(map(visible, n.parts)) and asked in (".", n.as_posix(), n.name)]
     if not names:
-        what = "no such file in the archive" if asked else "holds no .txt file"
+        what = "holds no .txt file" if asked == "." else "no such file in the archive"
         raise UserError(f"{path}: {what}; it holds {', '.join(archive.namelist()[:6])}")
-    return archive.open(min(names, key=lambda name: ("50d" not in name, name)))
+    return archive.open(min(names, key=preference).as_posix())
+
+
+def preference(path):
+    """Sorts files of word vectors: first those of size 50, then archives, then those that name another size."""
+    size = re.search(r"\d+d(?![a-z])", path.name)
+    return not size or size[0] != "50d", path.suffix.lower() != ".zip", not size, path.name
 
 
 def read(path, words):
@@ -105,8 +113,8 @@ def read(path, words):
                     vectors[k], found[k] = [float(text) for text in line.rsplit(b" ", size)[1:]], True
                     if not np.isfinite(vectors[k]).all():
                         raise ValueError("holds a number that is not finite")
-    except (EOFError, zlib.error, zipfile.BadZipFile):
-        raise UserError(f"{path}: is cut short or broken; get it again") from None
+    except (EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError):
+        raise UserError(f"{path}: is cut short, encrypted or broken; unpack it, or get it again") from None
     except ValueError as error:
         raise UserError(f"{path}, line {number}: {error}; correct or remove the line") from None
     if not size:
@@ -116,7 +124,7 @@ def read(path, words):
 
 def _count_numbers(line):
     """The count of numbers at the end of the line."""
-    return re.search(rb"(?: [-+]?\.?\d[-+.\de]*)*$", line)[0].count(b" ")
+    return re.search(rb"(?: [-+]?\.?\d[-+.\deE]*)*$", line)[0].count(b" ")
 
 
 def cooccurrences(sentences, index, window=WINDOW):

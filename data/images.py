@@ -12,7 +12,7 @@ from torchvision.datasets import ImageFolder
 from tqdm import tqdm
 
 from common.cli import UserError, shown, user_errors
-from data import choose, drawn, fingerprint, sha256
+from data import choose, drawn, fingerprint, sha256, visible
 from data.drawn import creatures
 
 COUNTS = {"train": {"ants": 124, "bees": 120}, "val": {"ants": 70, "bees": 83}}  # of the built-in set, as of the real
@@ -53,28 +53,28 @@ def open_photo(path):
 
 def _as_rgb(image):
     if image.mode[0] in "IF":  # integers of 16 or 32 bits, or floats; convert() would cut off at 255
-        levels = np.asarray(image, np.float64).clip(0)
+        levels = np.asarray(image, np.float64)
         if not np.isfinite(levels).all():
             raise ValueError("it holds NaN or infinity")
-        top = levels.max()  # white is 1 for floats in 0..1, else the first of 255, 65535, top that is not below top
-        white = next(white for white in (1, 255, 65535, top) if top <= white and (white > 1 or image.mode == "F"))
-        image = Image.fromarray((levels * (255 / white)).astype(np.uint8))
+        black, white = levels.min(), levels.max()
+        if image.mode[0] == "I":  # of 8, 10, 12, 14 or 16 bits
+            black, white = 0, next((2**bits - 1 for bits in range(8, 17, 2) if white < 2**bits), white)
+        elif 0 <= black and 0.1 < white <= 1:
+            black, white = 0, 1
+        levels = (levels.clip(black, white) - black) * (255 / max(white - black, 1e-12))
+        image = Image.fromarray(levels.astype(np.uint8))
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return image.convert("RGB")
 
 
-def visible(name):
-    """Whether a name begins with neither `.` (hidden) nor `__` (such as `__MACOSX`): other programs leave those."""
-    return not name.startswith((".", "__"))
-
-
 def files_below(folder):
     """Yields the paths of the visible files below `folder`, sorted within each folder.
 
-    Follows links to folders, but lists no folder twice and none above `folder`.
+    Follows links to folders, but lists no folder twice and none above it.
     """
-    seen = {*Path(folder).resolve().parents}
+    above = Path(folder).parent.resolve()
+    seen = {above, *above.parents}
     for root, folders, names in os.walk(folder, followlinks=True):
         folders[:] = sorted(filter(visible, folders)) if (real := Path(root).resolve()) not in seen else []
         yield from (os.path.join(root, name) for name in sorted(filter(visible, names)) if real not in seen)

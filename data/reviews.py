@@ -44,19 +44,23 @@ def load(data, cache):
     """The Reviews to train on and to measure with.
 
     data: the script's --data. cache: the folder of the built-in set. If `tokenize` changes more than a tenth of the
-    training sentences, all files are tokenized, and a line says so. Raises UserError, naming the file and the line.
+    sentences of one file, all files are tokenized, and a line says so. Raises UserError, naming the file and the line.
     """
     real = choose("sentences", data)
-    name = "the course's review sentences (real)" if real else "built-in sentences (generated)"
+    title = "the course's review sentences (real)" if real else "built-in sentences (generated)"
     folder = real or drawn.made_here(cache, "sentences", write)
-    train, split = read_labelled(folder / "train.txt"), str.split
-    if sum(tokenize(" ".join(words)) != words for words in train.sentences) > len(train) / 10:  # 2% in the course's
-        print(f"{folder / 'train.txt'}: is raw text; all sentences are tokenized (lower case, punctuation split off)")
-        split = tokenize
+
+    def read(split):
+        labelled = [read_labelled(folder / f"{name}.txt", split) for name in SPLITS]
+        return [*labelled, read_unlabelled(file, split) if file.exists() else Split([])]
+
     file = folder / "unlabelled.txt"
-    labelled = [read_labelled(folder / f"{name}.txt", split) for name in SPLITS]
-    unlabelled = read_unlabelled(file, split) if file.exists() else Split([])
-    return Reviews(*labelled, unlabelled, name, real is not None)
+    for name, found in zip((*SPLITS, "unlabelled"), parts := read(str.split), strict=True):
+        if sum(tokenize(" ".join(words)) != words for words in found.sentences) > len(found) / 10:  # the course's: 2%
+            print(f"{folder / name}.txt: is raw text; all sentences are tokenized (lower case, punctuation split off)")
+            parts = read(tokenize)
+            break
+    return Reviews(*parts, name=title, real=real is not None)
 
 
 def part(sets, train, others):

@@ -14,6 +14,7 @@ from data import HOME, check_folder, locate, sha256
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels, as every torchvision network expects
 BUILTIN = HOME / "builtin_weights"
+WRAPPERS = ("model", "net", "state", "state_dict", "model_state_dict", "model_state", "params")
 DRAWN_WARNING = "weights trained on drawings work poorly on photos; get real ones: python -m data.download weights"
 
 
@@ -110,7 +111,8 @@ def find(arch, data=None):
     paths = [Path(torch.hub.get_dir(), "checkpoints", name) for name in published]
     if folder := locate("weights", data):
         ours = [folder / name for name in (f"{arch}.pth", *published)]
-        paths = [*ours, *sorted(folder.glob(f"{arch}[-.]*")), *paths]
+        others = sorted(path for path in folder.glob(f"{arch}[-.]*") if path.suffix in (".pth", ".pt", ".tar", ".bin"))
+        paths = [*ours, *others, *paths]
     return next(filter(Path.exists, paths), None)
 
 
@@ -144,8 +146,8 @@ def read(path, arch):
     advice = f"it should be the weights of {arch}; get it again"
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        while wrapped := state.keys() & {"state_dict", "model_state_dict", "model"}:  # a training checkpoint
-            state = state[min(wrapped)]
+        for name in WRAPPERS:  # of a training checkpoint
+            state = state[name] if isinstance(state.get(name), dict) else state
         state = {modern_key(str(key)): value.float() for key, value in state.items()}
     except Exception as error:  # torch raises a dozen kinds on broken files, and what holds other things has no tensors
         reason = getattr(error, "strerror", None) or "cut short, or not a table of tensors as model.state_dict() is"
@@ -164,7 +166,7 @@ def read(path, arch):
 
 
 def modern_key(key):
-    """A tensor's name as torchvision has it now: DataParallel puts `module.` before it, old files have other names."""
-    key = key.removeprefix("module.")
+    """A tensor's name as torchvision has it now: wrappers put `module.` and the like before it, old files differ."""
+    key = re.sub(r"^(module\.|_orig_mod\.|model\.|net\.)+", "", key)
     key = re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)", r"\1\2", key)
     return key.replace(".mlp.linear_1.", ".mlp.0.").replace(".mlp.linear_2.", ".mlp.3.")

@@ -97,7 +97,7 @@ def test_files_of_other_systems_are_read_alike(folder, newline):
     assert read(folder).fingerprint == before
 
 
-@pytest.mark.parametrize("start, end", [("<start>", "<end>"), ("startseq", "endseq")])
+@pytest.mark.parametrize("start, end", [(" <start>", "<end>"), ("startseq", "endseq ."), ("<s>", "</s>")])
 def test_start_and_end_markers_are_taken_off(folder, start, end):
     before = read(folder).references
     (folder / TOKENS).write_text(re.sub(r"\t(.*)", rf"\t{start} \1 {end}", (folder / TOKENS).read_text()))
@@ -119,6 +119,21 @@ def test_kaggles_captions_are_read(textless, header, mark):
     found = read(textless)
     assert {split: len(photos) for split, photos in found.references.items()} == {"train": 8, "val": 1, "test": 1}
     assert found.references["train"] == [[["a", "ball", "red"]]] * 8
+
+
+def test_a_quote_that_is_not_closed_is_named(textless):
+    (textless / "captions.txt").write_text('image,caption\ntrain0.png,"A ball .\ntrain1.png,"A ball .\n')
+    with pytest.raises(UserError, match="captions.txt, line 3: .*correct the quotes"):
+        read(textless)
+
+
+def test_file_names_match_in_any_case_and_normal_form(folder):
+    before = read(folder).references
+    for old, new in (("train1.png", "Cafe\u0301.png"), ("val1.png", "val1.PNG")):
+        (folder / "images" / old).rename(folder / "images" / new)
+    for file in folder.glob("*.txt"):
+        file.write_text(file.read_text().replace("train1.png", "caf\u00e9.png"))
+    assert read(folder).references == before
 
 
 def test_karpathys_json_decides_the_splits(textless):

@@ -44,18 +44,26 @@ def test_files_of_other_programs_are_read(tmp_path, text):
 VECTORS = b"good 1 2 3\nnew york 4 5 6\n. . . 7 8 9\n\n"
 
 
-@pytest.mark.parametrize("name, member", [("v.txt", ""), ("v.txt.gz", ""), ("v.zip", ""), ("v.zip", "v.50d.txt")])
+@pytest.mark.parametrize("name, member", [("v.vec", ""), ("v.txt.GZ", ""), ("v.zip", ""), ("v.zip", "v.50d.txt")])
 def test_packed_vectors_and_words_with_blanks_are_read(tmp_path, name, member):
     path = tmp_path / "glove" / name
     path.parent.mkdir()
-    path.write_bytes(gzip.compress(VECTORS) if path.suffix == ".gz" else VECTORS)
+    path.write_bytes(gzip.compress(VECTORS) if path.suffix == ".GZ" else VECTORS)
+    (path.parent / "._v.50d.txt").write_bytes(b"junk of another program")
     if path.suffix == ".zip":
         with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr("v.100d.txt", "good 9 9\n")
-            archive.writestr("v.50d.txt", VECTORS)
+            archive.writestr("v.250d.txt", "good 9 9\n")
+            archive.writestr("folder/v.50d.txt", VECTORS)
     read = glove.load(["good", "new york", ". . .", "new"], [], tmp_path, member and path / member, None)
     assert read.found.tolist() == [True, True, True, False]
     assert read.vectors[:3].ravel().tolist() == [*range(1, 10)]
+
+
+def test_a_folder_without_readable_vectors_is_an_error(tmp_path):
+    (tmp_path / "glove").mkdir()
+    (tmp_path / "glove" / "glove.kv").touch()
+    with pytest.raises(UserError, match="glove.kv: is not a .txt"):
+        glove.load(["good"], [["good"]], tmp_path, None, tmp_path)
 
 
 BROKEN = {

@@ -52,7 +52,8 @@ def test_every_usual_format_is_read(tmp_path, name):
     (np.uint16, [0, 100, 255], [0, 100, 255]),
     (np.float32, [0, 0.5, 1], [0, 127, 255]),
     (np.float32, [0, 100, 255], [0, 100, 255]),
-    (np.float32, [0, 257, 3000], [0, 1, 11]),
+    (np.float32, [-1, 0, 3], [0, 63, 255]),
+    (np.uint16, [0, 2048, 4095], [0, 127, 255]),
 ])  # fmt: skip
 def test_sixteen_bits_and_floats_are_scaled_to_eight(tmp_path, kind, levels, expected):
     Image.fromarray(np.array([levels], kind)).save(tmp_path / "scan.tif")
@@ -93,6 +94,10 @@ def test_links_that_lead_back_up_are_not_followed(photos, tmp_path):
     for name, target in (("again", "."), ("above", ".."), ("more", tmp_path / "more"), ("twice", tmp_path / "more")):
         (photos / "train" / "ants" / name).symlink_to(target)
     assert len(images.load(None, photos, None).train) == 13
+    for split in ("train", "val"):
+        (photos / split / "whole").symlink_to("..")
+    with pytest.raises(UserError, match="whole: holds no photo"):
+        images.load(None, photos, None)
 
 
 def test_files_that_are_passed_over_are_counted(photos, capsys):

@@ -33,12 +33,12 @@ def test_files_of_other_editors_are_read(folder, content):
     assert reviews.read_labelled(folder / "dev.txt") == reviews.read_labelled(folder / "train.txt")
 
 
-def test_raw_reviews_are_tokenized_as_predictions_are(folder, capsys):
-    for name in ("train", "test"):
-        (folder / f"{name}.txt").write_text("1 The Food was GREAT, really!\n0 Never again.\n")
-    sets = reviews.load(folder, None)
+@pytest.mark.parametrize("name", reviews.SPLITS)
+def test_raw_reviews_are_tokenized_as_predictions_are(folder, capsys, name):
+    (folder / f"{name}.txt").write_text("1 The Food was GREAT, really!\n0 Never again.\n")
     tokens = [reviews.tokenize("The Food was GREAT, really!"), ["never", "again", "."]]
-    assert sets.train.sentences == sets.test.sentences == tokens and "train.txt: is raw text" in capsys.readouterr().out
+    assert getattr(reviews.load(folder, None), name).sentences == tokens
+    assert f"{name}.txt: is raw text" in capsys.readouterr().out
 
 
 def test_the_fingerprint_changes_with_a_word(folder):

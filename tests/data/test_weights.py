@@ -68,6 +68,7 @@ FILES = {
     "half precision": lambda state: {k: v.half() if v.is_floating_point() else v for k, v in state.items()},
     "no batch counters": lambda state: {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")},
     "a checkpoint": lambda state: {"epoch": 3, "state_dict": {f"module.{key}": value for key, value in state.items()}},
+    "a model": lambda state: {"model": {"state_dict": {f"module._orig_mod.{k}": v for k, v in state.items()}}},
 }
 
 
@@ -75,8 +76,8 @@ FILES = {
 def test_a_network_has_exactly_the_weights_of_the_file(tmp_path, state, kind):
     saved = FILES[kind](state)
     found = weights.load(ARCH, put(tmp_path, saved)).network().state_dict()
-    saved = saved.get("state_dict", saved)
-    assert all((found[key.removeprefix("module.")] == value).all() for key, value in saved.items())
+    saved = FILES[kind](state) if "a " not in kind else state
+    assert all((found[key] == value).all() for key, value in saved.items())
 
 
 @pytest.mark.parametrize("arch", ["regnet_x_400mf", "googlenet", "mnasnet0_5"])

@@ -154,7 +154,7 @@ def run_main(main, on_stop="the same command resumes from the last checkpoint, i
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             sys.exit(1)
-        line = f"error: {error}"
+        line = f"error: {WORKERS if error.errno == errno.EMFILE else error}"
     line = shown(line, 10_000)
     print(line if len(line) < 1000 else f"{line[:600]} ... {line[-300:]}", file=sys.stderr)
     sys.exit(status)

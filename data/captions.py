@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from bleu_utils import SPECIAL, decode_captions
 from common.cli import UserError, shown, user_errors, write_text
-from data import HOME, choose, drawn, fingerprint, lines, locate, sha256, weights
+from data import HOME, SETS, choose, drawn, fingerprint, lines, locate, sha256, weights
 from data.drawn import scenes
 from data.features import PhotoFeatures, StoredFeatures, h5_set
 
@@ -94,7 +94,8 @@ def load(data, cache, device, which=None, photos=None, captions=None, min_count=
     Raises UserError, naming file and line, for a set that is missing, incomplete, broken, or contradicts itself.
     """
     names = [which] if which else ["flickr8k", "coco"]
-    found = next((name for name in names if data != "builtin" and locate(name, data)), names[0])
+    near = Path(data or "").absolute().name  # the user may have given the set's own folder
+    found = next((name for name in names if data != "builtin" and (locate(name, data) or near in SETS[name])), names[0])
     folder = None if photos else choose(found, data)
     if folder and found == "coco":
         return read_coco(folder, coco_features)

@@ -61,7 +61,7 @@ def test_a_broken_matplotlibrc_of_the_user_changes_nothing(tmp_path):
         (MemoryError(), "not enough memory"),
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "not enough memory"),
         (RuntimeError("DataLoader worker (pid 3) is killed by signal: Bus error."), "--workers 0"),
-        (OSError(24, "Too many open files"), "Too many open files"),
+        (OSError(24, "Too many open files"), "--workers 0"),
     ],
 )
 def test_trouble_of_the_machine_is_one_line(command, error, words):

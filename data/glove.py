@@ -47,7 +47,7 @@ def load(words, sentences, data, file, cache, seed=0):
         if files and not file:
             raise UserError(f"{files[0]}: is not a .txt, .vec, .gz or .zip file of word vectors; remove it, or --glove")
     path = Path(file) if file else trained(sentences, cache, seed)
-    whole = next(part for part in (path, *path.parents) if part.is_file() or part == Path(part.anchor))
+    whole = next((part for part in (path, *path.parents) if part.is_file()), path)  # of a zip its member is read
     name = f"{shown(path.name, 60)}, SHA-256 {sha256(whole)[:8]}" if file else "GloVe trained on the training sentences"
     vectors, found = read(path, words)
     if not found.any():

@@ -71,6 +71,7 @@ BROKEN = {
     "not a number": (["good 1 2 3", "bad 1 two 3"], "line 2: could not convert string to float: b'two'"),
     "nan": (["the 1 2 3", "good 1 nan 3"], "line 2: holds a number that is not finite"),
     "an empty file": ([], "line 1"),
+    "a word without numbers": (["good"], "line 1: should be a word and the numbers"),
     "a header that does not fit": (["2 4", "good 1 2 3"], "line 2: 3 numbers after the word instead of 4"),
     "word2vec's binary format": (["2 3", "good " + 12 * "\0"], "is word2vec's binary format"),
 }

@@ -133,7 +133,8 @@ def read_flickr8k(folder):
     by_name = {plain(path.name): path for path in texts}
     for split, name in LISTS.items():
         for number, line in _lines(folder / name):
-            photo, at = by_name.get(plain(line), photos / line), f"{folder / name}, line {number}: {line[:80]}"
+            photo, at = photos / line, f"{folder / name}, line {number}: {line[:80]}"
+            photo = photo if photo in texts else by_name.get(plain(line), photo)
             if photo not in texts:
                 raise UserError(f"{at} has no captions in {file.name}; add some or remove the line")
             if photo in seen:
@@ -172,9 +173,11 @@ def read_captions(file, folder):
         raise UserError(f"{folder}: no such folder; it should hold the photos that {file.name} names")
     texts, splits, by_name = {}, {}, {plain(path.name): path for path in folder.iterdir()}
     for at, photo, caption, split in entries(file):
-        path, words = by_name.get(plain(photo), folder / photo), tokenize(MARKERS.sub(" ", caption))
+        path, words = folder / photo, tokenize(MARKERS.sub(" ", caption))
         if photo == NOT_PUBLISHED:
             continue
+        if path not in texts and not path.is_file():
+            path = by_name.get(plain(photo), path)
         if path not in texts and not path.is_file():
             raise UserError(f"{at}: no photo {photo[:80]} in {folder}; add the photo or remove the line")
         if not words:

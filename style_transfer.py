@@ -186,9 +186,9 @@ def style_transfer(
             if step in shown_after:
                 on_the_way[step] = torch.from_numpy(np.array(to_picture(image)))
             optimizer.param_groups[0]["lr"] = 3.0 if step < steps * 9 // 10 else 0.1  # 180 of 200
-            note(history, take_step(image, optimizer, losses), bar)
+            note(history, take_step(image, optimizer, losses), bar, label)
         with torch.no_grad():
-            note(history, losses(image), bar)
+            note(history, losses(image), bar, label)
     history["total"] = [sum(values) for values in zip(*(history[key] for key in TERMS), strict=True)]
     return to_picture(image), history, {step: Image.fromarray(p.numpy()) for step, p in on_the_way.items()}
 
@@ -202,11 +202,11 @@ def take_step(image, optimizer, losses):
     return terms
 
 
-def note(history, terms, bar):
+def note(history, terms, bar, label):
     """Appends the losses to the history and shows their sum."""
     values = {key: term.item() for key, term in terms.items()}
     history.add(**values)
-    runs.check_finite(sum(values.values()), bar.desc, "give smaller weights")
+    runs.check_finite(sum(values.values()), label, "give smaller weights")
     bar.set_postfix(loss=f"{sum(values.values()):.4g}", refresh=False)
 
 

@@ -10,7 +10,7 @@ import torch
 import torchvision
 
 from common.cli import UserError, shown
-from data import HOME, check_folder, locate, sha256
+from data import HOME, check_folder, locate, sha256, visible
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's pixels, as every torchvision network expects
 BUILTIN = HOME / "builtin_weights"
@@ -123,6 +123,10 @@ def choose(arch, data, real, usual, drawn):
     """
     source = "builtin" if data is None and arch is None and not real else data
     found = source != "builtin" and find(usual, source)
+    folder = locate("weights", source) if source != "builtin" else None
+    names = sorted(path.name for path in folder.iterdir() if visible(path.name)) if folder else []
+    if names and not find(arch or usual, source):
+        print(f"{folder}: has no file whose name begins with {arch or usual}; it holds {', '.join(names[:3])}")
     return load(arch or (usual if found else drawn), source)
 
 

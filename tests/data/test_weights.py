@@ -49,11 +49,12 @@ def test_weights_that_are_not_built_in_are_a_usererror():
         weights.load("vgg11", "builtin")
 
 
-def test_choose_prefers_the_flag_then_the_usual_weights(tmp_path, state):
+def test_choose_prefers_the_flag_then_the_usual_weights(tmp_path, state, capsys):
     put(tmp_path, state)
     assert weights.choose("squeezenet1_1", tmp_path, True, ARCH, "vgg11").arch == "squeezenet1_1"
     assert weights.choose(None, tmp_path, True, ARCH, "squeezenet1_1").arch == ARCH
     assert weights.choose(None, tmp_path, True, "vgg11", "squeezenet1_1").builtin
+    assert f"no file whose name begins with vgg11; it holds {ARCH}.pth" in capsys.readouterr().out
 
 
 def test_choose_takes_built_in_weights_for_drawings(tmp_path, state, monkeypatch):

@@ -93,6 +93,11 @@ def test_help_has_a_line_for_every_flag_and_fits_80_columns(script):
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
+def test_a_log_has_no_progress_bars(world, tmp_path):
+    done = run_python("style_transfer.py", *SCRIPTS["style_transfer"].flags(world), "--results", tmp_path)
+    assert done.returncode == 0 and done.stderr == ""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_script_runs_without_docstrings_and_assertions(world, tmp_path, name):

@@ -46,7 +46,9 @@ class Recipe:
     decay: float | str  # a factor an epoch, or "cosine": to zero along a cosine
     hidden: int = 512
     wordvec: int = 256
-    dropout: float = 0.0
+    dropout: float = 0.0  # of word vectors and hidden states
+    feature_dropout: float = 0.0
+    word_dropout: float = 0.0  # the share of the words read that become <UNK>
     clip: float = 5.0  # the largest norm of the gradients
     pool: int = 1  # minibatches whose captions are sorted by length together
     every: int = 1  # epochs between checkpoints
@@ -57,6 +59,11 @@ class Recipe:
             return self.lr * (1 + math.cos(math.pi * progress / self.epochs)) / 2
         return self.lr * self.decay ** int(progress)
 
+    @property
+    def dropouts(self):
+        """The arguments of `CaptioningRNN.loss` after rng."""
+        return self.dropout, self.feature_dropout, self.word_dropout
+
 
 # The course's setting, and that of the extra part, chosen on Flickr8k's dev split.
 SMALL = {
@@ -64,8 +71,8 @@ SMALL = {
     "lstm": Recipe(epochs=50, batch_size=25, lr=5e-3, decay=0.995, every=10),
 }
 FULL = {
-    "rnn": Recipe(epochs=12, batch_size=100, lr=1e-3, decay="cosine", dropout=0.5, pool=50),
-    "lstm": Recipe(epochs=18, batch_size=100, lr=2e-3, decay="cosine", dropout=0.5, pool=50),
+    "rnn": Recipe(epochs=12, batch_size=100, lr=1e-3, decay="cosine", dropout=0.5, feature_dropout=0.5, pool=50),
+    "lstm": Recipe(epochs=12, batch_size=100, lr=2e-3, decay="cosine", dropout=0.3, word_dropout=0.3, pool=50),
 }
 
 
@@ -100,7 +107,7 @@ class NumpyLearner:
 
     def step(self, features, words, lr, recipe, rng):
         """One step on a minibatch: features (N, D), words (N, T + 1). Returns its loss before the step, a float."""
-        loss, grads = self.model.loss(features, words, recipe.dropout, rng)
+        loss, grads = self.model.loss(features, words, rng, *recipe.dropouts)
         clip_gradients(grads, recipe.clip)
         self.t += 1
         adam_step(self.model.params, grads, self.m, self.v, self.t, lr)
@@ -126,17 +133,20 @@ class TorchCaptioningRNN(nn.Module):
 
     def __init__(self, model):
         super().__init__()
-        self.cell_type, self.null = model.cell_type, model.null
+        self.cell_type, self.null, self.start, self.unk = model.cell_type, model.null, model.start, model.unk
         for name, value in model.params.items():
             self.register_parameter(name, nn.Parameter(torch.from_numpy(value.copy())))
 
-    def loss(self, features, words, dropout=0.0):
+    def loss(self, features, words, dropout=0.0, feature_dropout=0.0, word_dropout=0.0):
         """`CaptioningRNN.loss` of tensors, without the gradients: call backward() on it."""
         words_in, words_out = words[:, :-1].T, words[:, 1:].T  # (T, N)
         mask = words_out != self.null
         T = int(mask.any(1).nonzero().max()) + 1
         words_in, words_out, mask = words_in[:T], words_out[:T], mask[:T]
-        h0 = F.dropout(features, dropout) @ self.W_proj + self.b_proj
+        if word_dropout:
+            hidden = (torch.rand(words_in.shape, device=words.device) < word_dropout) & (words_in != self.start)
+            words_in = words_in.masked_fill(hidden, self.unk)
+        h0 = F.dropout(features, feature_dropout) @ self.W_proj + self.b_proj
         x = F.dropout(F.embedding(words_in, self.W_embed), dropout)
         cell_weights = [self.Wx.T, self.Wh.T, self.b, torch.zeros_like(self.b)]
         # with biases, one layer, no dropout between layers, whether in training, one direction, time first
@@ -168,7 +178,7 @@ class TorchLearner:
         self.optimizer.param_groups[0]["lr"] = lr
         self.optimizer.zero_grad()
         features, words = (torch.from_numpy(a).to(self.device) for a in (features, words.astype(np.int64)))
-        loss = self.twin.loss(features, words, recipe.dropout)
+        loss = self.twin.loss(features, words, *recipe.dropouts)
         loss.backward()
         nn.utils.clip_grad_norm_(self.twin.parameters(), recipe.clip)
         self.optimizer.step()
@@ -428,15 +438,19 @@ def parse_args(argv=None):
     parser = Parser(prog="image_captioning.py", description=(__doc__ or "").partition("\n")[0])
     add_common_flags(parser, "20 epochs, with --full 2 epochs of 300 photos")
     add_seed_flag(parser)
-    add, count = parser.add_argument, number(1, below=2**31)
+    add, count, share = parser.add_argument, number(1, below=2**31), number(0, float, 1)
     add("--full", action="store_true", help="train on the whole set, BLEU on its test split (the extra part)")
     add("--cells", nargs="+", choices=CELLS, default=[*CELLS], help="which to train")
     add("--backend", choices=("numpy", "torch"), default="numpy", help="torch: the same model by PyTorch, on --device")
-    add("--epochs", type=count, help="passes over the captions (default: 50; --full: 12 for the RNN, 18 for the LSTM)")
+    add("--epochs", type=count, help="passes over the captions (default: 50; --full: 12)")
     add("--batch-size", type=count, help="captions a step (default: 25; --full: 100)")
     add("--lr", type=number(0, float, 1e6), help="first learning rate (default: 5e-3; --full: RNN 1e-3, LSTM 2e-3)")
     add("--hidden", type=number(1, below=2**14), help="size of the hidden state (default: 512)")
-    add("--dropout", type=number(0, float, 1), help="share of numbers that are dropped (default: 0; --full: 0.5)")
+    add(
+        "--dropout", type=share, help="share of the word vectors' and hidden states' numbers dropped (--full: 0.5, 0.3)"
+    )
+    add("--feature-dropout", type=share, help="share of the features' numbers that are dropped (--full: RNN 0.5)")
+    add("--word-dropout", type=share, help="share of the words read that become <UNK> (--full: LSTM 0.3)")
     add("--small", type=count, default=50, help="captions to overfit, and validation photos to caption, without --full")
     add("--beam-width", type=number(1, below=1001), default=5, help="captions that the beam search keeps open")
     add("--set", choices=("flickr8k", "coco"), help="which real set, if DIR holds both (default: flickr8k)")

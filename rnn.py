@@ -53,21 +53,22 @@ class CaptioningRNN:
         self.params |= {"b_proj": np.zeros(H), "b": np.zeros(kH), "b_vocab": np.zeros(V)}
         self.params = {name: value.astype(self.dtype) for name, value in self.params.items()}
 
-    def loss(self, features, captions, dropout=0.0, rng=None):
+    def loss(self, features, captions, rng=None, dropout=0.0, feature_dropout=0.0, word_dropout=0.0):
         """Cross entropy of each next word, summed over a caption's words, averaged over the minibatch; its gradients.
 
         features: (N, D), captions: (N, T + 1) integers: <START>, the words, <END>, then <NULL>. At step t the model
         reads captions[:, t]; the target is captions[:, t + 1]. <NULL> targets do not count.
-        dropout: the probability that an element of the features, of the word vectors, or of the hidden states that the
-        scores are computed from, is dropped; rng: a np.random.Generator, for dropout.
+        dropout: the probability that an element of the word vectors, or of the hidden states that the scores are
+        computed from, is dropped; feature_dropout: the same of the features; word_dropout: that a word that the model
+        reads is <UNK> instead (Bowman et al. 2016); rng: a np.random.Generator, for these.
 
         Returns loss, grads: a dict like params. Raises IndexError for a word outside the vocabulary, TypeError unless
         captions are integers, ValueError for other shapes and if no target counts.
         """
-        loss, cache = self.forward(features, captions, dropout, rng)
+        loss, cache = self.forward(features, captions, rng, dropout, feature_dropout, word_dropout)
         return loss, self.backward(cache)
 
-    def forward(self, features, captions, dropout=0.0, rng=None):
+    def forward(self, features, captions, rng=None, dropout=0.0, feature_dropout=0.0, word_dropout=0.0):
         """The loss and the cache for `backward`. Arguments and errors as in `loss`."""
         p, (_, cell_forward, _) = self.params, CELLS[self.cell_type]
         features, captions = as_arrays(features=(self._features(features), "N D"), captions=(captions, "N T"))
@@ -78,8 +79,11 @@ class CaptioningRNN:
         T = counts[-1] + 1
         captions_in, captions_out = captions[:, :T], captions[:, 1 : T + 1]
         mask = captions_out != self.null
+        if word_dropout:
+            hidden = (rng.random(captions_in.shape) < word_dropout) & (captions_in != self.start)
+            captions_in = np.where(hidden, self.unk, captions_in)
 
-        features, _ = dropout_forward(features, dropout, rng)
+        features, _ = dropout_forward(features, feature_dropout, rng)
         h0, proj_cache = fc_forward(features, p["W_proj"], p["b_proj"])  # (N, H)
         x, embed_cache = word_embedding_forward(captions_in, p["W_embed"])  # (N, T, W)
         x, x_cache = dropout_forward(x, dropout, rng)

@@ -24,26 +24,38 @@ def model_of(cell, dtype=np.float64, seed=0):
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
 def test_gradients_match_numeric_differences(cell, dropout):
     model = model_of(cell)
-    _, grads = model.loss(FEATURES, CAPTIONS, dropout, np.random.default_rng(5))
+    _, grads = model.loss(FEATURES, CAPTIONS, np.random.default_rng(5), dropout, dropout, dropout)
 
     def loss(value, name):
         other = model_of(cell)
         other.params[name] = value
-        return other.forward(FEATURES, CAPTIONS, dropout, np.random.default_rng(5))[0]
+        return other.forward(FEATURES, CAPTIONS, np.random.default_rng(5), dropout, dropout, dropout)[0]
 
     assert grads.keys() == model.params.keys()
     for name, value in model.params.items():
         assert relative_error(grads[name], numeric_gradient(lambda w, name=name: loss(w, name), value)) < 1e-8, name
 
 
-def test_loss_and_gradients_match_pytorch(cell):
+@pytest.mark.parametrize("word_dropout", [0.0, 1.0])
+def test_loss_and_gradients_match_pytorch(cell, word_dropout):
     model, twin = model_of(cell), TorchCaptioningRNN(model_of(cell))
-    exact = twin.loss(torch.tensor(FEATURES), torch.tensor(CAPTIONS))
+    exact = twin.loss(torch.tensor(FEATURES), torch.tensor(CAPTIONS), word_dropout=word_dropout)
     exact.backward()
-    loss, grads = model.loss(FEATURES.tolist(), CAPTIONS.tolist())
+    rng = np.random.default_rng(0)
+    loss, grads = model.loss(FEATURES.tolist(), CAPTIONS.tolist(), rng, word_dropout=word_dropout)
     assert loss == pytest.approx(exact.item(), rel=1e-10)
     for name, parameter in twin.named_parameters():
         assert relative_error(grads[name], parameter.grad.numpy()) < 1e-10, name
+
+
+def test_word_dropout_replaces_the_words_read_by_unk(cell):
+    model, twin = model_of(cell), model_of(cell)
+    keep = [WORDS["<START>"], WORDS["<UNK>"]]
+    twin.params["W_embed"] = np.where(
+        np.isin(range(len(WORDS)), keep)[:, None], twin.params["W_embed"], twin.params["W_embed"][3]
+    )
+    loss, _ = model.loss(FEATURES, CAPTIONS, np.random.default_rng(0), word_dropout=1.0)
+    assert loss == pytest.approx(twin.loss(FEATURES, CAPTIONS)[0], rel=1e-12) != model.loss(FEATURES, CAPTIONS)[0]
 
 
 def test_loss_of_a_vocabulary_with_gaps_is_the_published_one(cell):
@@ -66,7 +78,7 @@ def test_padding_changes_neither_loss_nor_gradients(cell):
 
 def test_float32_stays_and_no_argument_changes(cell):
     model, features, captions = model_of(cell, np.float32), FEATURES.copy(), CAPTIONS.astype(np.int32)
-    loss, grads = model.loss(features, captions, 0.3, np.random.default_rng(0))
+    loss, grads = model.loss(features, captions, np.random.default_rng(0), 0.3)
     assert {dw.dtype for dw in (*grads.values(), loss)} == {np.dtype(np.float32)}
     assert np.array_equal(features, FEATURES) and np.array_equal(captions, CAPTIONS)
     assert all(np.array_equal(w, model_of(cell, np.float32).params[name]) for name, w in model.params.items())

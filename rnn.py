@@ -58,9 +58,8 @@ class CaptioningRNN:
 
         features: (N, D), captions: (N, T + 1) integers: <START>, the words, <END>, then <NULL>. At step t the model
         reads captions[:, t]; the target is captions[:, t + 1]. <NULL> targets do not count.
-        dropout: the probability that an element of the word vectors, or of the hidden states that the scores are
-        computed from, is dropped; feature_dropout: the same of the features; word_dropout: that a word that the model
-        reads is <UNK> instead (Bowman et al. 2016); rng: a np.random.Generator, for these.
+        dropout: the share of the numbers of word vectors and hidden states that are dropped, feature_dropout: of the
+        features, word_dropout: of the words read that become <UNK> (Bowman et al. 2016). rng: a np.random.Generator.
 
         Returns loss, grads: a dict like params. Raises IndexError for a word outside the vocabulary, TypeError unless
         captions are integers, ValueError for other shapes and if no target counts.

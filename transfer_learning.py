@@ -314,7 +314,8 @@ def main(argv=None):
     keys = ("epochs", "batch_size", "lr", "backbone_lr", "scenarios", "quick", "workers")
     settings = {key: getattr(args, key) for key in keys} | {"device": device.type}
     settings |= {"classes": photos.classes, "photos_fingerprint": photos.fingerprint}
-    with runs.Run("transfer_learning", args, photos.name + ", quick" * args.quick, pretrained.name, settings) as run:
+    data = photos.name + ", quick look at a part" * args.quick
+    with runs.Run("transfer_learning", args, data, pretrained.name, settings) as run:
         train(run, args, photos, pretrained, device)
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import errno
 import os
 import signal
 import sys
@@ -120,6 +119,11 @@ def print_table(columns, rows):
         print("  ".join(map(str.ljust, row, widths)).rstrip())
 
 
+def cure(error):
+    """What to do about an error of the machine, or None if it is not one of CURES."""
+    return next((advice for words, advice in CURES.items() if words in str(error)), None)
+
+
 def quit_on_ctrl_c():
     """Called before PyTorch is imported, which takes seconds: until `run_main`, Ctrl-C ends without a traceback."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not so for a job in the background
@@ -142,19 +146,18 @@ def run_main(main, on_stop="the same command resumes from the last checkpoint, i
     except UserError as error:
         line = f"error: {str(error).rpartition('UserError: ')[2].strip()}"  # a worker's has its traceback before it
     except (MemoryError, RuntimeError) as error:
-        found = [cure for words, cure in CURES.items() if words in str(error)]
-        if isinstance(error, RuntimeError) and not found:
+        if isinstance(error, RuntimeError) and not cure(error):
             raise
-        line = f"error: {[*found, MEMORY][0]}"
+        line = f"error: {cure(error) or MEMORY}"
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C changes nothing
         status, line = 130, f"stopped; {on_stop}"
     except OSError as error:
-        if error.filename is None and error.errno != errno.EMFILE:  # our output: its reader has gone, the disk is full
+        if error.filename is None and not cure(error):  # our output: its reader (head, less) has gone, the disk is full
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             sys.exit(1)
-        line = f"error: {WORKERS if error.errno == errno.EMFILE else error}"
+        line = f"error: {cure(error) or error}"
     line = shown(line, 10_000)
     print(line if len(line) < 1000 else f"{line[:600]} ... {line[-300:]}", file=sys.stderr)
     sys.exit(status)

@@ -49,7 +49,8 @@ def choose(name, root=None):
     found = locate(name, root)
     if root is not None and found is None:
         below = [folder for folder in sorted(Path(root).iterdir()) if folder.is_dir() and locate(name, folder)]
-        near = [Path(root).absolute().parent] if Path(root).absolute().name in SETS[name] else below
+        inside = any(Path(root).absolute().name in parts for parts in SETS.values())  # a set's own folder
+        near = [Path(root).absolute().parent] if inside else below
         get = f"use --data builtin, or get it: python -m data.download {name} --data {root}"
         cure = f"did you mean --data {near[0]}?" if near else get
         raise UserError(f"--data {root}: holds no {' or '.join(SETS[name])}; {cure}")

@@ -1,6 +1,7 @@
 """Problem 5's photos and captions: Flickr8k, COCO (cs231n's h5 files), your own photos, or the built-in scenes."""
 
 import csv
+import functools
 import json
 import re
 import unicodedata
@@ -14,7 +15,7 @@ from tqdm import tqdm
 
 from bleu_utils import SPECIAL, decode_captions
 from common.cli import UserError, shown, user_errors, write_text
-from data import HOME, SETS, choose, drawn, fingerprint, lines, locate, sha256, weights
+from data import HOME, choose, drawn, fingerprint, lines, locate, sha256, weights
 from data.drawn import scenes
 from data.features import PhotoFeatures, StoredFeatures, h5_set
 
@@ -94,8 +95,7 @@ def load(data, cache, device, which=None, photos=None, captions=None, min_count=
     Raises UserError, naming file and line, for a set that is missing, incomplete, broken, or contradicts itself.
     """
     names = [which] if which else ["flickr8k", "coco"]
-    near = Path(data or "").absolute().name  # the user may have given the set's own folder
-    found = next((name for name in names if data != "builtin" and (locate(name, data) or near in SETS[name])), names[0])
+    found = next((name for name in names if data != "builtin" and locate(name, data)), names[0])
     folder = None if photos else choose(found, data)
     if folder and found == "coco":
         return read_coco(folder, coco_features)
@@ -130,11 +130,10 @@ def read_flickr8k(folder):
     if file.name != TOKENS and not any((folder / name).is_file() for name in LISTS.values()):
         return read_own(photos, file)
     texts, seen = read_captions(file, photos)[0], {}
-    by_name = {plain(path.name): path for path in texts}
+    find = photo_finder(photos)
     for split, name in LISTS.items():
         for number, line in _lines(folder / name):
-            photo, at = photos / line, f"{folder / name}, line {number}: {line[:80]}"
-            photo = photo if photo in texts else by_name.get(plain(line), photo)
+            photo, at = find(line), f"{folder / name}, line {number}: {line[:80]}"
             if photo not in texts:
                 raise UserError(f"{at} has no captions in {file.name}; add some or remove the line")
             if photo in seen:
@@ -171,13 +170,11 @@ def read_captions(file, folder):
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; it should hold the photos that {file.name} names")
-    texts, splits, by_name = {}, {}, {plain(path.name): path for path in folder.iterdir()}
+    texts, splits, find = {}, {}, photo_finder(folder)
     for at, photo, caption, split in entries(file):
-        path, words = folder / photo, tokenize(MARKERS.sub(" ", caption))
+        path, words = find(photo), tokenize(MARKERS.sub(" ", caption))
         if photo == NOT_PUBLISHED:
             continue
-        if path not in texts and not path.is_file():
-            path = by_name.get(plain(photo), path)
         if path not in texts and not path.is_file():
             raise UserError(f"{at}: no photo {photo[:80]} in {folder}; add the photo or remove the line")
         if not words:
@@ -192,9 +189,20 @@ def read_captions(file, folder):
     return texts, splits if any(splits.values()) else {}
 
 
-def plain(name):
-    """A file name as systems compare it: some ignore case, some store accents decomposed."""
-    return unicodedata.normalize("NFC", name).casefold()
+def photo_finder(folder):
+    """A function from a photo's name to its Path: the exact name first, then one in another case or normal form."""
+
+    def plain(name):
+        return unicodedata.normalize("NFC", name).casefold()
+
+    by_name = {plain(path.name): path for path in folder.iterdir()}
+
+    @functools.cache  # a photo has several captions
+    def find(name):
+        path = folder / name
+        return path if path.is_file() else by_name.get(plain(name), path)
+
+    return find
 
 
 def entries(file):

@@ -47,12 +47,20 @@ def load(words, sentences, data, file, cache, seed=0):
         if files and not file:
             raise UserError(f"{files[0]}: is not a .txt, .vec, .gz or .zip file of word vectors; remove it, or --glove")
     path = Path(file) if file else trained(sentences, cache, seed)
-    whole = next((part for part in (path, *path.parents) if part.is_file()), path)  # of a zip its member is read
-    name = f"{shown(path.name, 60)}, SHA-256 {sha256(whole)[:8]}" if file else "GloVe trained on the training sentences"
+    name = (
+        f"{shown(path.name, 60)}, SHA-256 {sha256(on_disk(path))[:8]}"
+        if file
+        else "GloVe trained on the training sentences"
+    )
     vectors, found = read(path, words)
     if not found.any():
         raise UserError(f"{path}: has none of the {len(words):,} words of the vocabulary; give another --glove")
     return Vectors(vectors, found, name)
+
+
+def on_disk(path):
+    """The file that `path` leads to: the archive of ARCHIVE.zip/MEMBER, else `path`."""
+    return next((part for part in (path, *path.parents) if part.is_file()), path)
 
 
 def open_vectors(path):
@@ -61,8 +69,8 @@ def open_vectors(path):
     Raises UserError if the archive has no such file.
     """
     path = Path(path)
-    packed = next((part for part in (path, *path.parents) if part.suffix.lower() == ".zip" and part.is_file()), None)
-    if not packed:
+    packed = on_disk(path)
+    if packed.suffix.lower() != ".zip":
         return gzip.open(path) if path.suffix.lower() == ".gz" else open(path, "rb")
     archive, asked = zipfile.ZipFile(packed), path.relative_to(packed).as_posix()
     names = [Path(name) for name in archive.namelist() if Path(name).suffix.lower() in ENDINGS[:2]]

@@ -56,7 +56,8 @@ def load(data, cache):
 
     file = folder / "unlabelled.txt"
     for name, found in zip((*SPLITS, "unlabelled"), parts := read(str.split), strict=True):
-        if sum(tokenize(" ".join(words)) != words for words in found.sentences) > len(found) / 10:  # the course's: 2%
+        some = found.sentences[:: len(found) // 1000 + 1]  # all of the course's would take a second
+        if sum(tokenize(" ".join(words)) != words for words in some) > len(some) / 10:  # in the course's files: 2%
             print(f"{folder / name}.txt: is raw text; all sentences are tokenized (lower case, punctuation split off)")
             parts = read(tokenize)
             break

@@ -122,10 +122,9 @@ def choose(arch, data, real, usual, drawn):
     real: whether the pictures are photos. Drawn pictures go with built-in weights unless --arch or --data is given.
     """
     source = "builtin" if data is None and arch is None and not real else data
-    found = source != "builtin" and find(usual, source)
-    folder = locate("weights", source) if source != "builtin" else None
-    names = sorted(path.name for path in folder.iterdir() if visible(path.name)) if folder else []
-    if names and not find(arch or usual, source):
+    found = source != "builtin" and find(arch or usual, source)
+    folder = None if found or source == "builtin" else locate("weights", source)
+    if folder and (names := sorted(path.name for path in folder.iterdir() if visible(path.name))):
         print(f"{folder}: has no file whose name begins with {arch or usual}; it holds {', '.join(names[:3])}")
     return load(arch or (usual if found else drawn), source)
 

@@ -88,12 +88,12 @@ def plain_beam_search(model, feature, width, most, length_power):
     opened, ended = [(0.0, [], (h,) if model.cell_type == "rnn" else (h, np.zeros_like(h)))], []
     for _ in range(most):
         grown = []
-        for total, said, state in opened:
-            word = said[-1] if said else model.start
+        for total, words, state in opened:
+            word = words[-1] if words else model.start
             *after, _ = step(p["W_embed"][[word]], *state, p["Wx"], p["Wh"], p["b"])
             log_p = log_softmax(after[0] @ p["W_vocab"] + p["b_vocab"])[0]
             log_p[[model.null, model.start]] = -np.inf
-            grown += [(total + value, [*said, k], after) for k, value in enumerate(log_p)]
+            grown += [(total + value, [*words, k], after) for k, value in enumerate(log_p)]
         grown = sorted(grown, key=lambda entry: -entry[0])[: width - len(ended)]
         ended += [entry for entry in grown if entry[1][-1] == model.end]
         opened = [entry for entry in grown if entry[1][-1] != model.end]
@@ -134,8 +134,8 @@ def test_a_sample_is_a_beam_of_one(cell, sizes, most, seed):
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_beam_as_wide_as_all_captions_finds_the_best_of_all(cell):
     model, features = model_of(cell, seed=4), features_of(10)
-    said = [k for k in range(len(WORDS)) if k not in (model.null, model.start, model.end)]
-    every = [[*words, model.end] for length in range(3) for words in itertools.product(said, repeat=length)]
+    choices = [k for k in range(len(WORDS)) if k not in (model.null, model.start, model.end)]
+    every = [[*words, model.end] for length in range(3) for words in itertools.product(choices, repeat=length)]
     for feature, caption in zip(features, model.beam_search(features, 600, 3, 0.7), strict=True):
         loss = [model.forward(feature[None], np.array([[model.start, *words]]))[0] for words in every]
         best = every[np.argmin([value / len(words) ** 0.7 for value, words in zip(loss, every, strict=True)])]

@@ -1,0 +1,91 @@
+"""The pictures from which the built-in SqueezeNet learns: a texture, or one to three things in a quarter each.
+
+A quarter's labels are a class of each of GROUPS, -1 where there is none to learn. The things are the creatures of
+`creatures.PRETRAINING` and invented ones: no picture shows ants, bees, or a thing, a ground or a light of `scenes`.
+"""
+
+import functools
+
+import numpy as np
+from PIL import Image
+
+from data.drawn.canvas import OVERSAMPLE, Pen, background, oval_points, photograph, put, shade, vary
+from data.drawn.creatures import INSECTS, PRETRAINING, THINGS, draw_insect
+from data.drawn.textures import DIRECTIONS, SCALES, TEXTURES, draw_texture
+
+SIDE, INVENTED = 128, 80
+COLORS = (
+    (205, 40, 40), (235, 200, 50), (60, 150, 60), (50, 90, 200), (140, 60, 170), (235, 130, 40), (240, 240, 236),
+    (36, 34, 38), (120, 80, 45), (130, 130, 130),
+)  # fmt: skip
+KINDS = len(PRETRAINING) + INVENTED
+GROUPS = {
+    "kind": KINDS + 1, "color": len(COLORS), "texture": len(TEXTURES), "direction": DIRECTIONS, "scale": SCALES,
+}  # fmt: skip  # a kind of 0: nothing is here
+
+
+@functools.cache
+def invented(number):
+    """The parts of an invented thing: (a color, or how bright its own is; points; the width of a line or None)."""
+    rng, parts = np.random.default_rng([5, number]), []
+    for k in range(int(rng.integers(3, 8))):
+        reach = rng.uniform(0.15, 0.6) if k else 0.9
+        x, y = rng.uniform(-0.6, 0.6, 2) if k else (0, 0)
+        tone = COLORS[rng.integers(len(COLORS))] if k and rng.random() < 0.3 else rng.choice((0.5, 0.75, 1, 1, 1.3))
+        shape, width = rng.integers(5), None
+        if shape == 0:
+            points = oval_points(x, y, reach, reach * rng.uniform(0.4, 1), rng.uniform(0, 3), count=20)
+        elif shape == 1:
+            points = oval_points(x, y, reach, reach * rng.uniform(0.5, 1), 0, count=int(rng.integers(3, 7)))
+        elif shape == 2:
+            points = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * reach * rng.uniform(0.3, 1, 2) + (x, y)
+        elif shape == 3:
+            points, width = np.concatenate([rng.uniform(-0.9, 0.9, (2, 2)), [(x, y)]]), rng.uniform(0.06, 0.2)
+        else:
+            points = oval_points(x, y, reach, reach, 0, count=2 * int(rng.integers(4, 8)))
+            points[1::2] = (points[1::2] - (x, y)) * rng.uniform(0.3, 0.6) + (x, y)
+        mirrored = k and rng.random() < 0.5
+        parts += [(tone, points, width), (tone, points * (-1, 1), width)][: 1 + mirrored]
+    return parts
+
+
+def draw_invented(pen, rng, number):
+    """Draws an invented thing in one of COLORS and returns which."""
+    label = int(rng.integers(len(COLORS)))
+    own = vary(rng, COLORS[label], 12)
+    for tone, points, width in invented(number):
+        color = tone if isinstance(tone, tuple) else shade(own, tone)
+        pen.polygon(points, color) if width is None else pen.line(points, width, color)
+    return label
+
+
+def draw_lesson(rng, k):
+    """Picture k, an RGB image of SIDE x SIDE pixels, and the labels of its quarters, int8 (4, len(GROUPS))."""
+    labels, name = np.full((4, len(GROUPS)), -1, np.int8), int(rng.integers(len(TEXTURES)))
+    labels[:, 0], large = 0, SIDE * OVERSAMPLE
+    if k % 2:
+        image, direction, scale = draw_texture(TEXTURES[name], rng, SIDE)
+        labels[:, 2:] = name, direction, scale
+        return image, labels
+    if rng.random() < 0.5:
+        image, direction, scale = draw_texture(TEXTURES[name], rng, SIDE)
+        labels[:, 2:] = name, direction, scale
+        veil = Image.new("RGB", (large, large), vary(rng, (150, 140, 130), 60))
+        image = Image.blend(image.resize(veil.size, Image.Resampling.BICUBIC), veil, rng.uniform(0, 0.7))
+    else:
+        image = background(rng, large, int(rng.integers(14)))
+    for quarter in rng.permutation(4)[: int(rng.integers(1, 4))]:
+        layer, kind = Image.new("RGBA", image.size), int(rng.integers(KINDS))
+        place = (np.array((quarter % 2, quarter // 2)) / 2 + 0.25 + rng.uniform(-0.08, 0.08, 2)) * large
+        turn = rng.uniform(-0.4, 0.4) if rng.random() < 0.7 else rng.uniform(0, 2 * np.pi)
+        pen, color = Pen(layer, place, large * rng.uniform(0.13, 0.26), turn), -1
+        if kind >= len(PRETRAINING):
+            color = draw_invented(pen, rng, kind - len(PRETRAINING))
+        else:
+            creature = PRETRAINING[kind]
+            (draw_insect if creature in INSECTS else THINGS[creature])(pen, rng, creature)
+        put(image, layer, rng)
+        labels[quarter, :2] = kind + 1, color
+    shot = photograph(rng, image, SIDE)
+    clear = image.resize(shot.size, Image.Resampling.BOX)
+    return Image.blend(clear, shot, 1 if rng.random() < 0.5 else 0.4), labels

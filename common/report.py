@@ -11,7 +11,6 @@ from PIL import Image
 
 from common.cli import Parser, UserError, run_main, shown, write_text
 
-WIDTH = 900  # pixels: wider plots are scaled down
 RUNS = {  # problem: folder below DIR, script, column of its table with the main figures, what they are
     "1 Transfer": ("transfer_learning", "transfer_learning.py", "best val", "val accuracy"),
     "2 Style": ("style_transfer", "style_transfer.py", "total in the end", "final loss"),
@@ -35,11 +34,11 @@ def read(path):
 
 
 def embed(path):
-    """A picture for the page, at most WIDTH pixels wide: {url, width, height}; None if it is missing or broken."""
+    """A picture for the page, at most 900 pixels wide: {url, width, height}; None if it is missing or broken."""
     buffer = io.BytesIO()
     try:
         image = Image.open(path).convert("RGB")
-        image.thumbnail((WIDTH, 4 * WIDTH))
+        image.thumbnail((900, 3600))
         image.save(buffer, "webp", quality=85)
     except Exception:  # Pillow raises half a dozen kinds
         return None

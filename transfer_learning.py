@@ -250,7 +250,7 @@ def show_predictions(args, device):
         rows.append([path, ", ".join(ranked)])
         captions.append((f"{shown(Path(path).name, 30)}\n{ranked[0]}", False))
     cli.print_table(["photo", "most probable classes"], rows)
-    title = f"Predictions of {shown(saved['scenario'])}, {saved['arch']}\ntrained on {shown(saved['data'])}"
+    title = f"Predictions of {shown(saved['scenario'])} ({saved['arch']}), trained on\n{shown(saved['data'])}"
     plots.save(plots.picture_grid(photos, captions, title), picture := Path(args.results, "predictions.png"))
     print(f"  {shown(picture)}")
 

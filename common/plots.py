@@ -31,8 +31,8 @@ def new_figure(width, height, title):
 def learning_curves(histories, panels, title):
     """A row for each measure and a column for each training, by epoch; the columns share the scale of a row.
 
-    histories: {what was trained: {key: a list of one number an epoch}}. panels: of each row the label of its y axis, a
-    factor, and {key: (matplotlib's color and line style, label)}, the lines it shows.
+    histories: {what was trained: {key: a list of one number an epoch}}. panels: the rows, each a label of the y axis, a
+    factor, and {key: (matplotlib's color and line style, label)}, its lines.
     """
     figure = new_figure(max(8, 2.2 * len(histories)), 1.2 + 2.4 * len(panels), title)
     grid = figure.subplots(len(panels), len(histories), sharex=True, sharey="row", squeeze=False)
@@ -82,5 +82,6 @@ def save(figure, path):
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a letter that the font lacks
+        figure.draw_without_rendering()  # one layout is not enough: long captions would cover the title
         figure.savefig(buffer, format="png")
     write_bytes(path, buffer.getbuffer())

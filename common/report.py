@@ -18,7 +18,6 @@ RUNS = {  # problem: folder below DIR, script, column of its table with the main
     "5 Extra": ("image_captioning-full", "image_captioning.py --full", "test BLEU-1", "test BLEU-1"),
     "6 Text": ("sentiment", "sentiment.py", "test", "test accuracy"),
 }
-LAYERS = {"3 RNN": ("rnn_step", "rnn"), "4 LSTM": ("lstm_step", "lstm")}
 
 
 def read(path):
@@ -93,7 +92,7 @@ def main(argv=None):
     parser.add_argument("results", nargs="?", default="results", metavar="DIR", help="the results folder")
     folder = Path(parser.parse_args(argv).results)
     found = {problem: find_run(folder, *run) for problem, run in RUNS.items()}
-    found |= {problem: find_layers(folder, layers) for problem, layers in LAYERS.items()}
+    found |= {"3 RNN": find_layers(folder, ("rnn_step", "rnn")), "4 LSTM": find_layers(folder, ("lstm_step", "lstm"))}
     if not any(answer["results"] or answer["unfinished"] for answer in found.values()):
         raise UserError(f"{folder}: no results there; run a script first, or name the folder that --results named")
     page = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)

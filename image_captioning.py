@@ -13,7 +13,6 @@ if __name__ == "__main__":
 import dataclasses
 import functools
 import math
-import textwrap
 import time
 from pathlib import Path
 
@@ -277,7 +276,7 @@ def overfit_small(run, data, recipes, new_learner, seed):
         print(f"{NAMES[cell]}: final training loss {loss:.3f}")
         examples += show_captions(run, data, cell, written, references, {"train": range(4), "val": range(4)})
     run.text("examples.txt", examples)
-    run.figure(plot_steps(metrics, about(data)), "learning_curves.png", "Learning curves", "The loss of each step.")
+    run.figure(plot_steps(metrics, about(data)), "learning_curves.png", "Learning curves", "Loss of each step.")
     run.finish(metrics, ["model", "final training loss", "captions repeated", "unigram BLEU train", "val"], rows)
 
 
@@ -350,9 +349,9 @@ def show_captions(run, data, cell, written, references, chosen):
             if k in chosen[split]:
                 print(*(f"  {line}" for line in example), sep="\n")
                 photos.append(picture)
-                labels.append((wrapped(split, *example[1:]), False))
+                labels.append(("\n".join([split, *map(str.strip, example[1:])]), False))
     if isinstance(photos[0], Path):
-        figure = plots.picture_grid([*map(open_photo, photos)], labels, f"{NAMES[cell]} · {about(data)}", below=True)
+        figure = plots.picture_grid([*map(open_photo, photos)], labels, f"Captions by {NAMES[cell]}\n{about(data)}")
         caption = "Each photo with the model's caption and a reference."
         run.figure(figure, f"samples_{cell}.png", f"Captions, {NAMES[cell]}", caption)
     return lines
@@ -363,34 +362,25 @@ def about(data):
     return f"{data.name}; features: {data.source.name}"
 
 
-def wrapped(*texts):
-    """The texts below one another, in lines of 36 characters, to be drawn below a photo."""
-    return "\n".join(textwrap.fill(shown(text.strip()), 36) for text in texts)
-
-
 def plot_steps(metrics, title):
     """The loss of each step, on a logarithmic scale. metrics: {cell: {"step_loss": losses}}."""
-    figure = plots.new_figure(8, 4.5, f"Learning curves · {title}")
+    figure = plots.new_figure(8, 4.8, f"Learning curves\n{title}")
     axes = figure.subplots()
     for cell, found in metrics.items():
         axes.plot(range(1, len(found["step_loss"]) + 1), found["step_loss"], label=NAMES[cell])
     axes.set(xlabel="training step", ylabel="loss of the minibatch (nats a caption)", yscale="log")
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.legend()
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
 def plot_epochs(metrics, title):
     """Training and validation loss, and validation BLEU, by epoch. metrics: {cell: {"history": history}}."""
-    losses = {"train_loss": ("--", "training, with dropout"), "val_loss": ("-", "validation")}
-    bleus = {"bleu1": ("--", "BLEU-1"), "bleu4": ("-", "BLEU-4")}
-    panels = ("loss (nats a caption)", 1, losses), ("BLEU of the validation photos (%)", 100, bleus)
+    losses = {"train_loss": ("C1--", "training loss, with dropout"), "val_loss": ("C0-", "validation loss")}
+    bleus = {"bleu1": ("C2--", "validation BLEU-1"), "bleu4": ("C3-", "validation BLEU-4")}
+    panels = ("loss (nats a caption)", 1, losses), ("BLEU (%)", 100, bleus)
     histories = {NAMES[cell]: found["history"] for cell, found in metrics.items()}
-    figure, (loss_axes, bleu_axes) = plots.learning_curves(histories, panels, f"Learning curves · {title}")
-    bleu_axes.set_ylim(0, None)
-    loss_axes.legend(fontsize=8)
-    bleu_axes.legend(fontsize=8, loc="center")
-    return figure
+    return plots.learning_curves(histories, panels, f"Learning curves\n{title}")
 
 
 def save_model(run, cell, model, data):
@@ -427,8 +417,8 @@ def caption_photos(photos, file, data, results, device, beam_width):
     features = captions.scaled(source.compute(photos.values()), (saved["mean"].numpy(), saved["spread"]))
     texts = decode_captions(model.beam_search(features, beam_width, unk=False), saved["vocabulary"])
     print_table(["photo", "caption"], list(zip(photos, texts, strict=True)))
-    labels = [(wrapped(Path(path).name, text), False) for path, text in zip(photos, texts, strict=True)]
-    figure = plots.picture_grid(list(photos.values()), labels, f"Captions by {title}", below=True)
+    labels = [(f"{shown(Path(path).name)}\n{text}", False) for path, text in zip(photos, texts, strict=True)]
+    figure = plots.picture_grid(list(photos.values()), labels, f"Captions by {title}")
     plots.save(figure, results / "captions.png")
     print(f"  {shown(results / 'captions.png')}")
 

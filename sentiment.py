@@ -231,14 +231,11 @@ def table_row(name, found):
 
 
 def plot_curves(histories, title):
-    """Loss and accuracy by epoch, training dashed and dev solid, all models in one figure."""
-    panels = (
-        ("binary cross-entropy loss (nats)", 1, {"train_loss": ("--", "train"), "dev_loss": ("-", "dev")}),
-        ("accuracy (%)", 100, {"train_accuracy": ("--", "train"), "dev_accuracy": ("-", "dev")}),
-    )
-    figure, (_, accuracy) = plots.learning_curves(histories, panels, title, height=5)
-    figure.legend(*accuracy.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8)
-    return figure
+    """Loss and accuracy by epoch, training dashed and dev solid, a column for each model."""
+    train, dev = ("C1--", "training"), ("C0-", "dev")
+    loss = "cross-entropy loss (nats)", 1, {"train_loss": train, "dev_loss": dev}
+    accuracy = "accuracy (%)", 100, {"train_accuracy": train, "dev_accuracy": dev}
+    return plots.learning_curves(histories, (loss, accuracy), title)
 
 
 def plot_accuracies(metrics, title):
@@ -250,7 +247,8 @@ def plot_accuracies(metrics, title):
             axes.plot(100 * seed["test_accuracy"], row, "o", color=color, markerfacecolor="white")
     axes.set_yticks(range(len(metrics)), [f"{RECIPES[k].title}\n{v['test_accuracy']:.2%}" for k, v in metrics.items()])
     axes.grid(False, axis="y")
-    axes.set(ylim=(len(metrics) - 0.4, -0.6), xlabel="test accuracy (%): each seed, and the 95% interval of their mean")
+    axes.set_ylim(len(metrics) - 0.4, -0.6)
+    axes.set_xlabel("test accuracy (%), rings: single seeds, lines: 95% interval of their mean, the number on the left")
     return axes.figure
 
 
@@ -262,7 +260,7 @@ def plot_words(weights, vocabulary, title, most=15):
     axes.barh(range(len(words)), values, color=[plots.COLORS[value < 0] for value in values])
     axes.set_yticks(range(len(words)), [shown(word, 30) for word in words], fontsize=9)
     axes.grid(False, axis="y")
-    axes.set(ylim=(-0.8, len(words) - 0.2), xlabel="weight: what the word adds to the log odds of a good review")
+    axes.set(ylim=(-0.8, len(words) - 0.2), xlabel="bars: weights, what a word adds to the log odds of a good review")
     return axes.figure
 
 
@@ -316,16 +314,16 @@ def report(run, models, histories, seeds, sets, vocabulary, covered):
     states = {name: found[0].state_dict() for name, found in models.items()}
     run.model("models.pt", {"weights": source, "vocabulary": vocabulary, "models": states})
 
-    caption = "Training (dashed, with dropout) and dev (solid): how far each model gets, and where it overfits."
+    caption = "Loss and accuracy by epoch. All but the bag of words train with dropout."
     first = {RECIPES[name].title: found[0] for name, found in histories.items()}
-    figure = plot_curves(first, f"Learning curves, seed {seeds[0]} · {data}\n{source}")
+    figure = plot_curves(first, f"Learning curves, seed {seeds[0]}\n{data}; {source}")
     run.figure(figure, "learning_curves.png", "Learning curves", caption)
-    caption = "What each model adds to the one above it; where intervals overlap, see McNemar's test in the table."
-    figure = plot_accuracies(metrics, f"Test accuracy · {data}\n{source}")
+    caption = "Where intervals overlap, see the p-value of McNemar's test in the table."
+    figure = plot_accuracies(metrics, f"Test accuracy\n{data}; {source}")
     run.figure(figure, "test_accuracy.png", "Test accuracy", caption)
     if "bag" in models:
-        caption, title = "The words that count most for a good review and for a bad one.", "Weights of the bag of words"
-        figure = plot_words(models["bag"][0].linear.weight[0], vocabulary, f"{title}, seed {seeds[0]} · {data}")
+        caption, title = "The words with the largest weights, positive and negative.", "Weights of the bag of words"
+        figure = plot_words(models["bag"][0].linear.weight[0], vocabulary, f"{title}, seed {seeds[0]}\n{data}")
         run.figure(figure, "bag_of_words.png", title, caption)
     columns = ["model", "dev", "test", "95% interval", "p, to the row above", "seconds", "parameters"]
     sizes = {"vocabulary": len(vocabulary), "covered": covered, "test_sentences": len(test)}
@@ -343,7 +341,7 @@ def load_models(saved):
 
 
 def show_predictions(path, own, device):
-    """Prints the probability of a good review for the sentences of a reviews.Split, by every model of a models.pt."""
+    """Prints what every model of a models.pt makes of the sentences of a reviews.Split: good or bad, and how likely."""
     if [] in own.sentences:
         raise UserError(f"--predict: sentence {own.sentences.index([]) + 1} has no words in it")
     models, saved = runs.load_model(path, "sentiment", load_models)
@@ -352,8 +350,9 @@ def show_predictions(path, own, device):
     chances = [predict(model.to(device), sentences).sigmoid() for model in models.values()]
     for sentence, *values in zip(own.sentences, *chances, strict=True):
         unknown = " ".join(dict.fromkeys(f"'{word}'" for word in sentence if word not in known))
-        rows.append([shown(" ".join(sentence), 60), *(f"{value:.1%}" for value in values), shown(unknown, 60)])
-    print_table(["probability of a good review", *(RECIPES[name].title for name in models), "unknown words"], rows)
+        verdicts = [f"{'good' if p > 0.5 else 'bad'} ({p:.1%})" for p in values]
+        rows.append([shown(" ".join(sentence), 60), *verdicts, shown(unknown, 60)])
+    print_table(["verdict (probability of good)", *(RECIPES[name].title for name in models), "unknown words"], rows)
 
 
 def parse_args(argv=None):

@@ -175,17 +175,18 @@ def predict(model, loader):
 
 
 def visualize_model(model, loader, classes, title, num_images=16):
-    """A figure of validation images: mistakes, framed, the most confident first; then the least confident others."""
+    """A figure of validation images: up to half are mistakes, framed, the most confident first; the rest are right."""
     probabilities, targets = predict(model, loader)
     confidence, predicted = probabilities.max(1)
     wrong = predicted != targets
-    order = torch.argsort(torch.where(wrong, -confidence - 1, confidence)).tolist()[:num_images]
+    order, mistakes = torch.argsort(torch.where(wrong, -confidence - 1, confidence)).tolist(), int(wrong.sum())
+    order = (order[: min(mistakes, num_images // 2)] + order[mistakes:])[:num_images]
     captions = []
     for k in order:
         verdict, label = "WRONG" if wrong[k] else "right", classes[predicted[k]]
         captions.append((f"{verdict}: {label}, {confidence[k]:.0%}\ntruth: {classes[targets[k]]}", bool(wrong[k])))
     pixels = [weights.to_pixels(loader.dataset[k][0]) for k in order]
-    return plots.picture_grid(pixels, captions, f"{title}\n{int(wrong.sum())} of {len(targets)} wrong, mistakes first")
+    return plots.picture_grid(pixels, captions, f"{title}\n{len(targets) - mistakes} of {len(targets)} right")
 
 
 def measure(model, history, loader):
@@ -206,25 +207,23 @@ def measure(model, history, loader):
 
 def draw(run, models, metrics, classes, loader, arch):
     """Saves the plots: loss and accuracy by epoch, validation photos, the confusion counts."""
-    about, histories = f"{run.saved['data']}; {arch}", {name: found["history"] for name, found in metrics.items()}
-    panels = (
-        ("cross-entropy loss (nats)", 1, {"train_loss": ("--", "train"), "val_loss": ("-", "val")}),
-        ("accuracy (%)", 100, {"train_accuracy": ("--", "train"), "val_accuracy": ("-", "val")}),
-    )
-    figure, (_, accuracy) = plots.learning_curves(histories, panels, f"Learning curves · {about}")
+    about = f"{run.saved['data']}; {arch}"
     counts = torch.tensor(loader.dataset.dataset.targets)[list(loader.dataset.indices)].bincount()
-    accuracy.axhline(100 * counts.max() / counts.sum(), color="grey", linestyle=":", label="most frequent class")
-    figure.legend(*accuracy.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
-    caption = "Where the pre-trained networks start, and the gap between training (dashed) and validation (solid)."
-    run.figure(figure, "learning_curves.png", "Learning curves", caption)
-    caption = "Mistakes first, framed, with the predicted class's probability; then the least confident right ones."
+    most = (counts.max() / counts.sum()).item()
+    histories = {name: f["history"] | {"most": [most] * len(f["history"]["val_loss"])} for name, f in metrics.items()}
+    train, val, guess = ("C1--", "training"), ("C0-", "validation"), ("k:", "most frequent class")
+    loss = "cross-entropy loss (nats)", 1, {"train_loss": train, "val_loss": val}
+    accuracy = "accuracy (%)", 100, {"train_accuracy": train, "val_accuracy": val, "most": guess}
+    figure = plots.learning_curves(histories, (loss, accuracy), f"Learning curves\n{about}")
+    run.figure(figure, "learning_curves.png", "Learning curves", "Dotted: always predicting the most frequent class.")
+    caption = "Up to half are mistakes, framed, the most confident first; then correct ones, the least confident first."
     for name, model in models.items():
-        figure = visualize_model(model, loader, classes, f"{name} at its best epoch · validation photos · {about}")
+        figure = visualize_model(model, loader, classes, f"Validation photos, {name} at its best epoch\n{about}")
         run.figure(figure, f"visualize_{name}.png", f"Validation photos, {name}", caption)
     if len(classes) > MOST_CLASSES:
         return
-    width, ticks = 1.5 + 3.2 * len(metrics), range(len(classes))
-    figure = plots.new_figure(width, 3.6, f"Confusion counts at the best epoch · {about}")
+    width, ticks = 1.8 + 3.2 * len(metrics), range(len(classes))
+    figure = plots.new_figure(width, 3.6, f"Confusion counts at the best epoch (darker: more photos)\n{about}")
     for axes, (name, found) in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics.items(), strict=True):
         axes.imshow(found["confusion"], cmap="Blues", vmin=0, vmax=2 * counts.max())  # pale: the text is black
         axes.grid(False)
@@ -232,7 +231,7 @@ def draw(run, models, metrics, classes, loader, arch):
         axes.set_xticks(ticks, classes, rotation=0 if len(classes) < 4 else 90)
         for r, c in [(r, c) for r in ticks for c in ticks] if len(classes) <= 12 else []:
             axes.text(c, r, found["confusion"][r][c], ha="center", va="center")
-    run.figure(figure, "confusion.png", "Confusion counts", "The diagonal is right; the rest are mistakes.")
+    run.figure(figure, "confusion.png", "Confusion counts", "Validation photos; the diagonal is correct.")
 
 
 def show_predictions(args, device):
@@ -251,7 +250,8 @@ def show_predictions(args, device):
         rows.append([path, ", ".join(ranked)])
         captions.append((f"{shown(Path(path).name, 30)}\n{ranked[0]}", False))
     cli.print_table(["photo", "most probable classes"], rows)
-    plots.save(plots.picture_grid(photos, captions, shown(file)), picture := Path(args.results, "predictions.png"))
+    title = f"Predictions of {shown(saved['scenario'])} ({saved['arch']}), trained on\n{shown(saved['data'])}"
+    plots.save(plots.picture_grid(photos, captions, title), picture := Path(args.results, "predictions.png"))
     print(f"  {shown(picture)}")
 
 

@@ -1,10 +1,10 @@
 """Figures in one style, drawn without a screen, independent of the user's matplotlib settings."""
 
 import io
-import math
+import re
+import textwrap
 import warnings
 
-import matplotlib
 import matplotlib.figure
 from matplotlib import font_manager
 
@@ -18,49 +18,51 @@ STYLE = {
 
 
 def new_figure(width, height, title):
-    """A matplotlib figure of that many inches with a title, in the project's style."""
+    """A matplotlib figure of that many inches with a title that fits its width, in the project's style."""
     matplotlib.rcdefaults()
     matplotlib.rcParams.update(STYLE)
     figure = matplotlib.figure.Figure(figsize=(width, height), layout="constrained")
-    figure.suptitle(title, wrap=True)
+    title = re.sub(", SHA-256 [0-9a-f]+", "", title)  # of a file of weights or word vectors
+    lines = [part for line in title.split("\n") for part in textwrap.wrap(line, int(16 * width))]
+    figure.suptitle("\n".join(lines), fontsize=min(12, 112 * width / max(map(len, [" ", *lines]))))
     return figure
 
 
-def learning_curves(histories, panels, title, height=4.5):
-    """A panel for each measure, side by side, by epoch; a color for each training. Returns the figure and its axes.
+def learning_curves(histories, panels, title):
+    """A row for each measure and a column for each training, by epoch; the columns share the scale of a row.
 
-    histories: {what was trained: {key: a list of one number an epoch}}. panels: of each the label of its y axis, a
-    factor, and {key: (line style, label)}, the lines it shows.
+    histories: {what was trained: {key: a list of one number an epoch}}. panels: the rows, each a label of the y axis, a
+    factor, and {key: (matplotlib's color and line style, label)}, its lines.
     """
-    figure = new_figure(5 * len(panels), height, title)
-    grid = figure.subplots(1, len(panels), squeeze=False)[0]
-    for axes, (label, factor, lines) in zip(grid, panels, strict=True):
-        axes.set(xlabel="epoch", ylabel=label)
-        for color, (name, history) in zip(COLORS, histories.items(), strict=False):
+    figure = new_figure(max(8, 2.2 * len(histories)), 1.2 + 2.4 * len(panels), title)
+    grid = figure.subplots(len(panels), len(histories), sharex=True, sharey="row", squeeze=False)
+    legend = {}
+    for row, (label, factor, lines) in zip(grid, panels, strict=True):
+        for axes, (name, history) in zip(row, histories.items(), strict=True):
             for key, (style, which) in lines.items():
                 values = [factor * value for value in history[key]]
-                epochs = range(1, len(values) + 1)
-                axes.plot(epochs, values, style, color=color, label=f"{name}, {which}", marker="o", markersize=3)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-    return figure, grid
+                [legend[which]] = axes.plot(range(1, len(values) + 1), values, style, marker="o", markersize=3)
+            axes.set(title=name, xlabel="epoch", ylabel=label)
+            axes.label_outer()
+    grid[0, 0].xaxis.get_major_locator().set_params(integer=True)  # of all: they share the x axis
+    figure.legend(legend.values(), legend, loc="outside lower center", ncols=4, fontsize=9)
+    return figure
 
 
-def picture_grid(images, captions, title, columns=4, below=False):
-    """Pictures in rows, each with its caption (text, marked) above or below it; marked ones have a frame."""
+def picture_grid(images, captions, title, columns=4):
+    """Pictures in rows, each below its caption (text, marked); marked ones have a frame."""
     columns = min(columns, len(images))
-    rows = math.ceil(len(images) / columns)
-    lines = max(text.count("\n") + 1 for text, _ in captions)
-    figure = new_figure(2.4 * max(columns, 2), (2.4 + 0.175 * lines) * rows + 0.4, title)
+    rows = (len(images) - 1) // columns + 1
+    figure, lines = new_figure(2.4 * max(columns, 2), 1, title), 0
     for k, (image, (text, marked)) in enumerate(zip(images, captions, strict=True)):
-        axes = figure.add_subplot(rows, columns, k + 1)
+        axes = figure.add_subplot(rows, columns, k + 1, xticks=[], yticks=[])
         axes.imshow(image)
-        axes.grid(False)
-        axes.set(xticks=[], yticks=[])
-        color, weight = (COLORS[1], "bold") if marked else ("black", "normal")
-        write = axes.set_xlabel if below else axes.set_title
-        write(text, fontsize=9 - below, color=color, fontweight=weight)
-        for spine in axes.spines.values():
-            spine.set(visible=marked, color=COLORS[1], linewidth=4)
+        text = "\n".join(textwrap.fill(shown(line), 34) for line in text.split("\n"))
+        lines = max(lines, text.count("\n") + 1)
+        axes.set_title(text, fontsize=8, color=COLORS[1] if marked else "black", weight="bold" if marked else "normal")
+        axes.spines[:].set(visible=marked, color=COLORS[1], linewidth=4)
+    tallest = min(1, max(axes.get_data_ratio() for axes in figure.axes))  # height / width
+    figure.set_figheight((2.4 * tallest + 0.14 * lines + 0.1) * rows + 0.6)
     return figure
 
 
@@ -80,6 +82,6 @@ def save(figure, path):
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a letter that the font lacks
-        figure.draw_without_rendering()  # one layout is not enough for labels below pictures: they would be cut off
+        figure.draw_without_rendering()  # one layout is not enough: long captions would cover the title
         figure.savefig(buffer, format="png")
     write_bytes(path, buffer.getbuffer())

@@ -11,7 +11,6 @@ from PIL import Image
 
 from common.cli import Parser, UserError, run_main, shown, write_text
 
-WIDTH = 900  # pixels: wider plots are scaled down
 RUNS = {  # problem: folder below DIR, script, column of its table with the main figures, what they are
     "1 Transfer": ("transfer_learning", "transfer_learning.py", "best val", "val accuracy"),
     "2 Style": ("style_transfer", "style_transfer.py", "total in the end", "final loss"),
@@ -19,7 +18,6 @@ RUNS = {  # problem: folder below DIR, script, column of its table with the main
     "5 Extra": ("image_captioning-full", "image_captioning.py --full", "test BLEU-1", "test BLEU-1"),
     "6 Text": ("sentiment", "sentiment.py", "test", "test accuracy"),
 }
-LAYERS = {"3 RNN": ("rnn_step", "rnn"), "4 LSTM": ("lstm_step", "lstm")}
 
 
 def read(path):
@@ -35,11 +33,11 @@ def read(path):
 
 
 def embed(path):
-    """A picture for the page, at most WIDTH pixels wide: {url, width, height}; None if it is missing or broken."""
+    """A picture for the page, at most 900 pixels wide: {url, width, height}; None if it is missing or broken."""
     buffer = io.BytesIO()
     try:
         image = Image.open(path).convert("RGB")
-        image.thumbnail((WIDTH, 4 * WIDTH))
+        image.thumbnail((900, 3600))
         image.save(buffer, "webp", quality=85)
     except Exception:  # Pillow raises half a dozen kinds
         return None
@@ -94,7 +92,7 @@ def main(argv=None):
     parser.add_argument("results", nargs="?", default="results", metavar="DIR", help="the results folder")
     folder = Path(parser.parse_args(argv).results)
     found = {problem: find_run(folder, *run) for problem, run in RUNS.items()}
-    found |= {problem: find_layers(folder, layers) for problem, layers in LAYERS.items()}
+    found |= {"3 RNN": find_layers(folder, ("rnn_step", "rnn")), "4 LSTM": find_layers(folder, ("lstm_step", "lstm"))}
     if not any(answer["results"] or answer["unfinished"] for answer in found.values()):
         raise UserError(f"{folder}: no results there; run a script first, or name the folder that --results named")
     page = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)

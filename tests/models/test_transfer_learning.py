@@ -153,16 +153,20 @@ def test_replace_head_refuses_a_network_without_a_linear_end():
         tl.replace_head(weights.build("squeezenet1_1", 3), 2)
 
 
-def test_visualize_model_shows_mistakes_first():
+def test_visualize_model_shows_up_to_half_mistakes_first():
     model = nn.Sequential(nn.Flatten(), nn.Linear(75, 2, bias=False))
     nn.init.eye_(model[1].weight)  # a photo's scores are its first two pixels
-    photos = torch.zeros(4, 3, 5, 5)
-    photos[:, 0, 0, :2] = torch.tensor([[3.0, 0], [0, 2], [1, 0], [0, 1]])
-    loader = torch.utils.data.DataLoader([*zip(photos, [0, 0, 1, 1], strict=True)], 2)
-    figure = tl.visualize_model(model, loader, ["ant", "bee"], "title")
-    titles = [axes.get_title() for axes in figure.axes]
-    assert [title.split(",")[0] for title in titles] == ["WRONG: bee", "WRONG: ant", "right: bee", "right: ant"]
-    assert titles[0].endswith("truth: ant") and "2 of 4 wrong" in figure.get_suptitle()
+    photos = torch.zeros(5, 3, 5, 5)
+    photos[:, 0, 0, :2] = torch.tensor([[3.0, 0], [0, 2], [1, 0], [0, 1], [0.5, 0]])
+    loader = torch.utils.data.DataLoader([*zip(photos, [0, 0, 1, 1, 1], strict=True)], 2)
+    for most, shown in (
+        (4, ["WRONG: bee", "WRONG: ant", "right: bee", "right: ant"]),
+        (2, ["WRONG: bee", "right: bee"]),
+    ):
+        figure = tl.visualize_model(model, loader, ["ant", "bee"], "title", most)
+        titles = [axes.get_title() for axes in figure.axes]
+        assert [title.split(",")[0] for title in titles] == shown
+        assert titles[0].endswith("truth: ant") and "2 of 5 right" in figure.get_suptitle()
 
 
 def test_transforms_give_the_sizes_and_normalized_pixels():

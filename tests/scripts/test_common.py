@@ -71,6 +71,14 @@ def test_trouble_of_the_machine_is_one_line(command, error, words):
     assert refused(command(main), words)
 
 
+@pytest.mark.parametrize("width", [4.8, 8])
+def test_a_title_fits_the_width_and_names_no_hash(width):
+    figure = plots.new_figure(width, 3, f"Curves\n{'data, ' * 20}net.pth, SHA-256 0123abcd, {'x' * 150}")
+    text = figure._suptitle.get_window_extent(dpi=150)
+    assert 0 <= text.x0 and text.x1 <= 150 * width
+    assert "SHA" not in figure.get_suptitle() and "net.pth, xxx" in figure.get_suptitle().replace("\n", " ")
+
+
 def test_names_that_the_font_lacks_are_numbered(capsys):
     assert plots.drawable(["ants", "Bäume"]) == ["ants", "Bäume"] and not capsys.readouterr().out
     assert plots.drawable(["蚂蚁", "bees"]) == ["class 1", "class 2"]

@@ -50,7 +50,8 @@ def test_a_run_shows_table_main_plot_origin_other_plots(tmp_path, make):
 def test_plots_are_embedded_and_scaled_down(tmp_path, make):
     add_run(tmp_path, "sentiment", files=("a.png", "b.png"))
     page, _ = make()
-    assert len(re.findall('<img src="data:image/webp;base64,[^"]*" width="900" height="480"', page)) == 2
+    picture = r'<div class="scroll"[^>]*>\s*<img src="data:image/webp;base64,[^"]*" width="900" height="480"'
+    assert len(re.findall(picture, page)) == 2
     assert "://" not in page  # nothing from elsewhere
 
 

@@ -88,13 +88,14 @@ def test_without_unlabelled_sentences_and_vectors_a_run_ends(world, tmp_path, co
     assert results["texts"] == [] and results["weights"] == "GloVe trained on the training sentences"
 
 
-def test_predict_prints_probabilities_and_unknown_words(finished, scores, command):
+def test_predict_prints_verdicts_and_unknown_words(finished, scores, command):
     done = command(sentiment.main, "--predict", "The soup wasn't good!", "zzyzx Qwerty", "--results", finished.parent)
     words = ["the", "soup", "was", "n't", "good", "!"]
-    shares = [f"{scores(name, [words]).sigmoid().item():.1%}" for name in RECIPES]
+    shares = [scores(name, [words]).sigmoid().item() for name in RECIPES]
+    verdicts = [f"{'good' if share > 0.5 else 'bad'} ({share:.1%})" for share in shares]
     assert done.status == 0 and str(finished / "models.pt") in done.out
-    assert re.search(r"^the soup was n't good ! +" + " +".join(map(re.escape, shares)), done.out, re.MULTILINE)
-    assert re.search(r"^zzyzx qwerty .*% +'zzyzx' 'qwerty'$", done.out, re.MULTILINE)
+    assert re.search(r"^the soup was n't good ! +" + " +".join(map(re.escape, verdicts)), done.out, re.MULTILINE)
+    assert re.search(r"^zzyzx qwerty .*%\) +'zzyzx' 'qwerty'$", done.out, re.MULTILINE)
 
 
 def test_predict_file_prints_what_predict_prints(finished, tmp_path, command):

@@ -10,13 +10,14 @@ if __name__ == "__main__":
 
     quit_on_ctrl_c()
 
+import functools
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import nn
-from torchvision.transforms import functional
+from torchvision.transforms import functional as transforms
 from tqdm import tqdm
 
 from common import cli, plots
@@ -33,6 +34,16 @@ PRESETS = {
     "starry_night": (192, 192, 3, 6e-2, [1, 4, 6, 7], [300000.0, 1000.0, 15.0, 3.0], 2e-2),
 }
 PRESETS = {name: dict(zip(SETTING, numbers, strict=True)) for name, numbers in PRESETS.items()}
+BUILTIN = {"style_layers": [1, 3, 4, 6, 7], "learning_rate": 0.2, "jitter": 8}
+BUILTIN_PRESETS = {  # content weight, style weights, total variation weight for the built-in weights
+    "composition_vii": (1.7e-3, [4e5, 1e4, 5e3, 12.0, 1.0], 1.0),
+    "the_scream": (1e-3, [4e6, 1.6e4, 8e3, 12.0, 1.0], 0.4),
+    "starry_night": (6e-3, [6e6, 2e4, 1e4, 45.0, 9.0], 0.4),
+}
+BUILTIN_PRESETS = {
+    name: BUILTIN | dict(zip(("content_weight", "style_weights", "tv_weight"), numbers, strict=True))
+    for name, numbers in BUILTIN_PRESETS.items()
+}
 STEPS, QUICK_STEPS, QUICK_SIZE = 200, 60, 96
 TERMS = {"content": "content loss", "style": "style loss", "tv": "total variation loss"}
 SMALLEST, MOST_PIXELS = 17, 2**24  # the shorter side that SqueezeNet's pooling needs; pixels that take about 20 GB
@@ -108,16 +119,20 @@ def extract_features(x, layers):
 
 
 def make_losses(layers, content, style, content_layer, content_weight, style_layers, style_weights, tv_weight):
-    """A function of an image (N, 3, H, W): its losses content, style and tv. Computes their targets once, here."""
+    """A function of an image (N, 3, H, W) and of how far to shift it: its losses content, style and tv."""
     with torch.no_grad():
-        content_target = extract_features(content, layers)[content_layer]
         feats = extract_features(style, layers)
         style_targets = [gram_matrix(feats[layer]) for layer in style_layers]
 
-    def losses(image):
-        feats = extract_features(image, layers)
+    @functools.cache
+    @torch.no_grad()
+    def content_target(shift):
+        return extract_features(content.roll(shift, (2, 3)), layers)[content_layer]
+
+    def losses(image, shift=(0, 0)):
+        feats = extract_features(image.roll(shift, (2, 3)), layers)
         return {
-            "content": content_loss(content_weight, feats[content_layer], content_target),
+            "content": content_loss(content_weight, feats[content_layer], content_target(shift)),
             "style": style_loss(feats, style_layers, style_targets, style_weights),
             "tv": total_variation_loss(image, tv_weight),
         }
@@ -136,8 +151,8 @@ def fit_size(picture, size, flag):
 
 def to_image(picture, size):
     """A picture, resized to (width, height) `size`, as a normalized image (1, 3, H, W), channels-last float32."""
-    pixels = functional.to_tensor(functional.resize(picture, size[::-1]))
-    return functional.normalize(pixels, weights.MEAN, weights.STD)[None].to(memory_format=torch.channels_last)
+    pixels = transforms.to_tensor(transforms.resize(picture, size[::-1]))
+    return transforms.normalize(pixels, weights.MEAN, weights.STD)[None].to(memory_format=torch.channels_last)
 
 
 def to_picture(image):
@@ -153,7 +168,8 @@ def keep_colors(picture, content):
 
 def style_transfer(
     content_image, style_image, image_size, style_size, content_layer, content_weight, style_layers, style_weights,
-    tv_weight, init_random=False, *, steps=STEPS, network=None, device="cpu", seed=0, checkpoint=None, label="painting",
+    tv_weight, init_random=False, *, learning_rate=3.0, jitter=0, steps=STEPS, network=None, device="cpu", seed=0,
+    checkpoint=None, label="painting",
 ):  # fmt: skip
     """Minimizes content_loss + style_loss + total_variation_loss by Adam on the pixels.
 
@@ -161,6 +177,7 @@ def style_transfer(
     content_layer, style_layers: numbers of modules of SqueezeNet's `features`, 0 to 12. init_random: start from uniform
     noise instead of the content. steps: with the handout's 200 the learning rate is 3.0, from step 180 on 0.1, and the
     normalized pixels are clamped to ±1.5 before the steps 0 to 189; another number moves these marks in proportion.
+    jitter: the network sees the picture shifted by up to so many pixels, at random in each step, which hides its grid.
     network: a SqueezeNet (default: what `data.weights` finds). seed, checkpoint: as in `common.run.epochs`.
     Returns a PIL image; lists of steps + 1 losses: content, style, tv, total; and {step: PIL image} after
     5, 25, 50 and 90% of the steps. Raises UserError if a size does not fit, or the loss is not finite.
@@ -185,8 +202,9 @@ def style_transfer(
                 image.data.clamp_(-1.5, 1.5)
             if step in shown_after:
                 on_the_way[step] = torch.from_numpy(np.array(to_picture(image)))
-            optimizer.param_groups[0]["lr"] = 3.0 if step < steps * 9 // 10 else 0.1  # 180 of 200
-            note(history, take_step(image, optimizer, losses), bar, label)
+            optimizer.param_groups[0]["lr"] = learning_rate if step < steps * 9 // 10 else 0.1  # 180 of 200
+            shift = tuple(torch.randint(-jitter, jitter + 1, (2,)).tolist())
+            note(history, take_step(image, optimizer, functools.partial(losses, shift=shift)), bar, label)
         with torch.no_grad():
             note(history, losses(image), bar, label)
     history["total"] = [sum(values) for values in zip(*(history[key] for key in TERMS), strict=True)]
@@ -216,29 +234,35 @@ def plot_curves(history, title):
     axes = figure.subplots()
     for (key, label), color in zip({"total": "total", **TERMS}.items(), ("black", *plots.COLORS), strict=False):
         axes.plot(history[key], color=color, label=label, linewidth=2.2 if key == "total" else 1.3)
-    axes.axvline(len(history["tv"]) * 9 // 10, color="grey", linestyle=":", label="learning rate falls from 3 to 0.1")
+    axes.axvline(len(history["tv"]) * 9 // 10, color="grey", linestyle=":", label="learning rate falls to 0.1")
     axes.set(xlabel="steps of Adam", ylabel="loss (weighted, logarithmic scale)", yscale="log")
     axes.yaxis.set_major_formatter("{x:.0e}")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     return figure
 
 
-def plan(content, style, preset, given, data, cache):
-    """The jobs {name: (names, pictures, numbers, fingerprint)}, what to call the data, and whether all of it is drawn.
+def plan(content, style, preset, data, cache):
+    """The jobs {name: (names, pictures, preset, fingerprint)}, what to call the data, and whether all of it is drawn.
 
-    content, style, preset: the flags. given: numbers that replace the preset's. `style` and `preset` make one job.
+    content, style, preset: the flags. `style` and `preset` make one job.
     """
     found, jobs = None if content and style else styles.load(data, cache, None if style else preset), {}
     for key in [preset or "the_scream"] if style else [preset] if preset else PRESETS:
         paths = Path(content or found.content), Path(style or found.styles[key])
-        names, setting = [shown(path.stem, 60) for path in paths], PRESETS[key] | given
-        if len(setting["style_layers"]) != len(setting["style_weights"]):
-            raise UserError("--style-layers, --style-weights: give one weight for each layer")
-        job = names, [open_photo(path) for path in paths], setting, fingerprint(*map(sha256, paths))
+        names = [shown(path.stem, 60) for path in paths]
+        job = names, [open_photo(path) for path in paths], key, fingerprint(*map(sha256, paths))
         jobs["stylized" if style else names[1]] = job
     if content or style:
         return jobs, f"{names[0]} in the style of {', '.join(names[1] for names, *_ in jobs.values())}", False
     return jobs, found.name, not found.real
+
+
+def choose_setting(preset, builtin, given):
+    """The numbers of a preset for ImageNet's weights or the built-in ones, replaced by those that are given."""
+    setting = PRESETS[preset] | (BUILTIN_PRESETS[preset] if builtin else {}) | given
+    if len(setting["style_layers"]) != len(setting["style_weights"]):
+        raise UserError("--style-layers, --style-weights: give one weight for each layer")
+    return setting
 
 
 def paint(run, jobs, args, network, device):
@@ -263,14 +287,14 @@ def paint(run, jobs, args, network, device):
         history = {key: [float(f"{value:.6g}") for value in values] for key, values in history.items()}
         last = {key: values[-1] for key, values in history.items()}
         metrics[name] = {"width": picture.width, "height": picture.height, **last, "history": history}
-        way = [(image, (f"after {step} steps", False)) for step, image in stages.items()]
+        way = [(image, (f"{names[1]}, after {step} steps", False)) for step, image in stages.items()]
         ways += way
         sheet += [(content, (names[0], False)), (style, (names[1], False)), way[-1]]
         print(f"{title}: total loss {ends[0]}, after {args.steps} steps {ends[1]}")
-    figure = plots.picture_grid(*zip(*sheet, strict=True), f"Content, style and result · {about}", columns=3)
+    figure = plots.picture_grid(*zip(*sheet, strict=True), f"Content, style and result\n{about}", columns=3)
     caption = "The content's things in the style's colours and strokes."
     run.figure(figure, "sheet.png", "Content, style and result", caption)
-    figure = plots.picture_grid(*zip(*ways, strict=True), f"On the way · {about}", columns=len(way))
+    figure = plots.picture_grid(*zip(*ways, strict=True), f"On the way\n{about}", columns=len(way))
     caption = "The first steps are far too large; out of their noise come the strokes."
     run.figure(figure, "on_the_way.png", "On the way", caption)
     run.finish(metrics, ["picture", "pixels", "total at the start", "total in the end", *TERMS], rows)
@@ -306,11 +330,13 @@ def main(argv=None):
     args = parse_args(argv)
     device = runs.pick_device(args.device)
     given = {key: getattr(args, key) for key in SETTING if getattr(args, key) is not None}
-    jobs, data, drawn = plan(args.content, args.style, args.preset, given, args.data, Path(args.results, "cache"))
+    jobs, data, drawn = plan(args.content, args.style, args.preset, args.data, Path(args.results, "cache"))
     pretrained, data = weights.choose(None, args.data, not drawn, ARCH, ARCH), data + ", quick look" * args.quick
     pretrained.announce(data, not drawn, "styles")
     settings = {key: getattr(args, key) for key in ("steps", "init", "keep_colors", "quick")} | {"device": device.type}
-    for name, (*_, setting, digest) in jobs.items():
+    for name, (names, pictures, preset, digest) in jobs.items():
+        setting = choose_setting(preset, pretrained.builtin, given)
+        jobs[name] = names, pictures, setting, digest
         settings |= {f"{name}.{key}": value for key, value in setting.items()} | {f"{name}.fingerprint": digest}
     with runs.Run("style_transfer", args, data, pretrained.name, settings) as run:
         paint(run, jobs, args, pretrained.network(), device)

@@ -1,4 +1,4 @@
-"""README.md, WRITEUP.md and data/README.md: what they quote is what was measured, and what they name is there."""
+"""The Markdown pages: what they quote is what was measured, and what they name is there."""
 
 import json
 import re
@@ -7,7 +7,8 @@ import pytest
 
 from tests.conftest import REPO
 
-PAGES = [path for path in (REPO / "README.md", REPO / "WRITEUP.md", REPO / "data" / "README.md") if path.is_file()]
+NAMES = "README.md", "WRITEUP.md", "data/README.md", "docs/BENCHMARKS.md"
+PAGES = [REPO / name for name in NAMES if (REPO / name).is_file()]
 
 
 def quoting_tables():

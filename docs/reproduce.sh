@@ -50,7 +50,15 @@ run image_captioning-real "learning_curves" image_captioning --data "$data"
 run transfer_learning-real "learning_curves confusion" transfer_learning --data "$data"
 run transfer_learning-real-seed1 "" transfer_learning --data "$data" --seed 1
 run transfer_learning-real-seed2 "" transfer_learning --data "$data" --seed 2
-run image_captioning-full-real "learning_curves" image_captioning --full --data "$data"
+run image_captioning-full-real-rnn "" image_captioning --full --cells rnn --data "$data"
+run image_captioning-full-real-lstm "" image_captioning --full --cells lstm --data "$data"
+PYTHONPATH=. "$python" - << 'END' # the learning curves of both, side by side
+import json, image_captioning, common.plots
+
+saved = [json.load(open(f"docs/image_captioning-full-real-{cell}.json")) for cell in ("rnn", "lstm")]
+figure = image_captioning.plot_epochs(saved[0]["metrics"] | saved[1]["metrics"], "Flickr8k; features: resnet50")
+common.plots.save(figure, "docs/image_captioning-full-real-learning_curves.png")
+END
 run image_captioning-full-real-rnn-seed1 "" image_captioning --full --cells rnn --data "$data" --seed 1
 run image_captioning-full-real-rnn-seed2 "" image_captioning --full --cells rnn --data "$data" --seed 2
 case benchmark in *"$part"*) OMP_NUM_THREADS=2 "$python" -m tests.benchmark --pairs 11 --save docs/benchmark.json ;; esac

@@ -158,7 +158,7 @@ CHECKS = {name.format(part.name): (part, bool(k)) for part in PARTS for k, name 
 
 
 def results(part, gradients, sizes, code, right=ours):
-    """The actual and the expected outputs or gradients, by name. A wrong forward should get its own gradients."""
+    """The actual and expected outputs or gradients, by name. For a wrong forward, numeric gradients are expected."""
     rng = np.random.default_rng(0)
     inputs = {k: rng.standard_normal(shape_of(axes, sizes)) for k, axes in part.inputs.items()}
     for k in inputs.keys() & {"words", "y", "mask"}:

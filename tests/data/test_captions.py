@@ -19,7 +19,7 @@ COUNTS = {"train": 16, "val": 3, "test": 2}
 
 @pytest.fixture
 def folder(tmp_path):
-    """A tiny set in Flickr8k's layout: photos train0.png ..., two captions a photo."""
+    """A tiny set in Flickr8k's layout: photos train0.png ..., two captions per photo."""
     folder = tmp_path / "flickr8k"
     (folder / "images").mkdir(parents=True)
     lines = []
@@ -174,7 +174,7 @@ def test_an_error_names_the_wrong_line(folder, name, old, new, message):
 
 def test_own_photos_are_split_by_name(folder):
     found = read(folder, photos=str(folder / "images"), captions=str(folder / TOKENS))
-    paths = sorted((folder / "images").iterdir())  # 21
+    paths = sorted((folder / "images").iterdir())  # 21 photos
     assert found.pictures["train"] == [*paths[:8], *paths[10:18], paths[20]]
     assert (found.pictures["val"], found.pictures["test"]) == (paths[9::10], paths[8::10])
     assert found.real and found.name == "photos in images"

@@ -75,7 +75,7 @@ def test_no_photos_give_no_captions(search):
 
 
 def plain_beam_search(model, feature, width, most, length_power):
-    """Beam search for one photo with lists: adds every word, keeps the best captions, stops after `width` ends."""
+    """Beam search for one photo with lists: adds every word, keeps the best captions until `width` have ended."""
     p = model.params
     h = feature[None] @ p["W_proj"] + p["b_proj"]
     step = {"rnn": rnn_layers.rnn_step_forward, "lstm": rnn_layers.lstm_step_forward}[model.cell_type]

@@ -171,6 +171,6 @@ def test_visualize_model_shows_mistakes_first_up_to_half():
 
 def test_transforms_give_the_right_sizes_and_normalized_pixels():
     train, val = tl.make_transforms(32, 40)
-    photo = Image.new("RGB", (90, 60), (124, 116, 104))  # the mean of ImageNet
+    photo = Image.new("RGB", (90, 60), (124, 116, 104))  # the mean color of ImageNet
     assert train(photo).shape == (3, 32, 32) and val(photo).shape == (3, 40, 40)
     assert val(photo).abs().max() < 0.02 and abs(weights.to_pixels(val(photo)) - 0.45).max() < 0.05

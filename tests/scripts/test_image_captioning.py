@@ -29,7 +29,7 @@ def finished(finished, tmp_path_factory):
 
 @pytest.fixture
 def run(world, tmp_path, command):
-    """Runs the script on the tiny world with extra flags."""
+    """Runs the script on `world` with extra flags."""
 
     def call(*flags, data=world):
         done = command(ic.main, *captioning(data), *flags, "--results", tmp_path)

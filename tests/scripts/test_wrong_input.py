@@ -9,7 +9,7 @@ from tests.conftest import refused, run_python
 from tests.scripts.tiny import SCRIPTS
 
 TRANSFER, STYLE, CAPTIONS, SENTIMENT = "transfer_learning", "style_transfer", "image_captioning", "sentiment"
-WRONG = [  # script, flags (W: the world, T: an empty folder), text in the error
+WRONG = [  # script, flags (W: `world`, T: an empty folder), text in the error
     (TRANSFER, "--data nosuch", "nosuch"),
     (TRANSFER, "--data T", "hymenoptera_data"),
     (TRANSFER, "--epochs 0", "--epochs"),

@@ -61,7 +61,7 @@ def world(tmp_path_factory, tiny_photos, weights_folder):
 
 
 class Script(NamedTuple):
-    """module: the script. flags(data): the flags of a tiny run on the world."""
+    """module: the script. flags(data): the flags of a tiny run on `world`."""
 
     module: str
     flags: object
@@ -92,7 +92,7 @@ SCRIPTS = {
 
 @pytest.fixture(scope="session")
 def finished(world, tmp_path_factory):
-    """Makes the tiny run of a script, only once. Returns its results folder."""
+    """Runs a script on `world`, once per session. Returns its results folder."""
     made = {}
 
     def run(name):

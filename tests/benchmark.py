@@ -1,7 +1,7 @@
-"""How fast: `python -m tests.benchmark [NAME ...]` prints each part's time as a ratio to PyTorch's or the plain code's.
+"""Speed: `python -m tests.benchmark [NAME ...]` compares the time of each part with PyTorch or with the plain code.
 
-Both sides of a comparison run in turn, a, b, a, b, ..., so that whatever else the machine does slows both; times and
-ratios are medians over the rounds. Each benchmark is a generator of rows, listed in BENCHMARKS.
+Both sides of a comparison take turns (a, b, a, b, ...), so that other load on the machine slows both. Times and ratios
+are medians over the rounds. Each benchmark is a generator of rows; BENCHMARKS lists all benchmarks.
 """
 
 import itertools
@@ -13,17 +13,17 @@ import subprocess
 import sys
 import timeit
 
-SHAPES = {  # T, N, D, H: the bar
+SHAPES = {  # (T, N, D, H): bar
     (16, 100, 256, 512): 1.0,
     (30, 128, 256, 512): 1.0,
     (16, 25, 256, 512): 1.3,
     (20, 100, 100, 100): 1.3,
 }
-CAPTIONS = {100: 1.0, 25: 1.2}  # captions a step: the bar
+CAPTIONS = {100: 1.0, 25: 1.2}  # captions per step: bar
 
 
 def row(what, beside, ours, theirs, bar=None):
-    """One comparison. ours, theirs: milliseconds of each round; bar: the ratio that ours should not exceed."""
+    """One comparison. ours, theirs: milliseconds of each round; bar: the largest ratio that is acceptable."""
     ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
     ours, theirs, ratio = map(statistics.median, (ours, theirs, ratios))
     return {"what": what, "beside": beside, "unit": "ms", "ours": ours, "theirs": theirs, "ratio": ratio,
@@ -44,10 +44,10 @@ def timed(run):
 
 
 class Worker:
-    """A process for one side: in one process numpy's and PyTorch's threads slow each other down.
+    """A process for one side, because numpy's and PyTorch's threads slow each other down in a shared process.
 
-    `ask(name, ...)` returns the milliseconds of what the function `name` of this module makes. OPENBLAS_CORETYPE and
-    OPENBLAS_L2_SIZE are removed from the environment: they make numpy use a kernel made for another processor.
+    `ask(name, ...)` times the callable that this module's function `name` returns, in milliseconds. The process runs
+    without OPENBLAS_CORETYPE and OPENBLAS_L2_SIZE, which make numpy use a kernel for another processor.
     """
 
     def __init__(self):
@@ -61,7 +61,7 @@ class Worker:
 
 
 def serve():
-    """Answers questions, one JSON list a line."""
+    """Answers questions from stdin, one JSON list per line."""
     for question in sys.stdin:
         name, *arguments = json.loads(question)
         print(timed(globals()[name](*arguments)), flush=True)
@@ -71,7 +71,7 @@ def serve():
 
 
 def layer_input(cell, T, N, D, H):
-    """x, h0, Wx, Wh, b, dh, float32."""
+    """x, h0, Wx, Wh, b and dh in float32."""
     import numpy as np
 
     rng, G = np.random.default_rng(0), {"LSTM": 4, "RNN": 1}[cell]
@@ -80,7 +80,7 @@ def layer_input(cell, T, N, D, H):
 
 
 def sequence(cell, *shape):
-    """rnn_forward and rnn_backward, or the LSTM's."""
+    """Runs rnn_forward and rnn_backward, or the LSTM's."""
     import rnn_layers
 
     *inputs, dh = layer_input(cell, *shape)
@@ -94,7 +94,7 @@ def sequence(cell, *shape):
 
 
 def steps(cell, *shape):
-    """The same by the step functions, one after the other, with the weight gradients added up."""
+    """Runs the step functions one after another and adds up the weight gradients."""
     import numpy as np
 
     import rnn_layers
@@ -119,7 +119,7 @@ def steps(cell, *shape):
 
 
 def products(cell, *shape):
-    """Only the matrix products that the layer cannot do without."""
+    """Runs only the matrix products that the layer needs."""
     import numpy as np
 
     x, h0, Wx, Wh, _, h = layer_input(cell, *shape)
@@ -137,7 +137,7 @@ def products(cell, *shape):
 
 
 def torch_layer(cell, T, N, D, H):
-    """torch.nn.RNN or torch.nn.LSTM."""
+    """Runs torch.nn.RNN or torch.nn.LSTM, forward and backward."""
     import torch
 
     x, h0, *_, dh = (torch.from_numpy(a) for a in layer_input(cell, T, N, D, H))
@@ -147,7 +147,7 @@ def torch_layer(cell, T, N, D, H):
 
 
 def layers(pairs):
-    """The numpy layers beside torch.nn's and beside their own steps: float32, forward + backward, all gradients."""
+    """The numpy layers compared with torch.nn and with their own steps: float32, forward + backward, all gradients."""
     numpy, torch = Worker(), Worker()
     for cell, shape in itertools.product(("LSTM", "RNN"), SHAPES):
         sides = ((numpy, "sequence"), (torch, "torch_layer"), (numpy, "products"), (numpy, "steps"))
@@ -163,7 +163,7 @@ def layers(pairs):
 
 
 def captioning_learner(backend, N, T=16, V=1004, D=512):
-    """A learner of image_captioning.py with an LSTM, H = 512, and a minibatch without padding."""
+    """A learner of image_captioning.py with an LSTM (H = 512), and a minibatch without padding."""
     import numpy as np
     import torch
 
@@ -187,18 +187,18 @@ def captioning_step(backend, N):
 
 
 def captioning(pairs):
-    """A step of the numpy LSTM, 16 words of 1,004, beside PyTorch's own LSTM and fused Adam."""
+    """A step of the numpy LSTM (16 words, vocabulary of 1,004) compared with PyTorch's LSTM and fused Adam."""
     sides = ((Worker(), "numpy"), (Worker(), "torch"))
     for N, bar in CAPTIONS.items():
         rounds = [[worker.ask("captioning_step", backend, N) for worker, backend in sides] for _ in range(pairs)]
-        yield row(f"a step of {N} captions", "the same by PyTorch", *zip(*rounds, strict=True), bar)
+        yield row(f"a step of {N} captions", "the same step in PyTorch", *zip(*rounds, strict=True), bar)
 
 
 # ---- style
 
 
 def style(pairs):
-    """A step of style_transfer.py beside forward + backward of the same truncated network on the same picture."""
+    """A step of style_transfer.py compared with forward + backward of the same truncated network and picture."""
     import torch
 
     import style_transfer
@@ -219,17 +219,17 @@ BENCHMARKS = {"layers": layers, "captioning": captioning, "style": style}
 
 
 def main(argv=None):
-    """Prints how long each part takes beside PyTorch or the plain formulation."""
+    """Compares the time of each part with PyTorch or with the plain code."""
     from common.cli import Parser, number
     from common.run import write_json
 
     parser = Parser(prog="python -m tests.benchmark", description=main.__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)} (default: all)")
-    parser.add_argument("--pairs", type=number(1), default=5, metavar="K", help="interleaved rounds")
-    parser.add_argument("--save", metavar="FILE", help="write the rows as JSON too")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"any of {', '.join(BENCHMARKS)} (default: all)")
+    parser.add_argument("--pairs", type=number(1), default=5, metavar="K", help="number of interleaved rounds")
+    parser.add_argument("--save", metavar="FILE", help="also write the rows as JSON")
     args = parser.parse_args(argv)
     if unknown := set(args.names) - set(BENCHMARKS):
-        parser.error(f"no benchmark named {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
+        parser.error(f"no benchmark named {', '.join(sorted(unknown))}; choose from {', '.join(BENCHMARKS)}")
     found = {"machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"}
     for name in args.names or BENCHMARKS:
         print(f"\n{name}: {BENCHMARKS[name].__doc__}")
@@ -245,6 +245,6 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["--serve"]:
         serve()
     else:
-        from common.cli import run_main  # here, since it loads PyTorch, which a worker of numpy does not need
+        from common.cli import run_main  # here, because it loads PyTorch, which a numpy worker does not need
 
         run_main(main, "nothing was written")

@@ -1,4 +1,4 @@
-"""Fixtures that all tests share: tiny inputs, and a command run in process."""
+"""Shared fixtures: tiny inputs, and commands that run in the test process."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ from common.cli import run_main
 from data import weights
 from data.drawn import creatures
 
-torch.set_num_threads(1)  # results do not depend on the number of cores
+torch.set_num_threads(1)  # results must not depend on the number of cores
 plots.STYLE["figure.dpi"] = 30  # the tests draw hundreds of plots
 
 REPO = Path(__file__).resolve().parent.parent
@@ -27,19 +27,19 @@ Outcome = namedtuple("Outcome", "status out err")
 
 
 def random_state(arch, outputs=10, seed=0):
-    """The state dict of `arch` with random weights and the batch-norm statistics of random blotches."""
+    """A state dict of `arch` with random weights and the batch-norm statistics of random smooth images."""
     torch.manual_seed(seed)
     network = weights.build(arch, outputs).train()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.momentum = None  # the mean over batches
+            module.momentum = None  # average over all batches
     with torch.no_grad():
         network(nn.functional.interpolate(torch.randn(8, 3, 6, 6), size=96, mode="bilinear"))
     return network.state_dict()
 
 
 def run_python(*words, **environment):
-    """Python in a process of its own, in the repository, computing what this process does; its output as text."""
+    """Runs Python in the repository in a new process, with one thread like this one. Captures its output as text."""
     usual = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     usual |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     argv = [sys.executable, *map(str, words)]
@@ -47,7 +47,7 @@ def run_python(*words, **environment):
 
 
 def refused(done, *named):
-    """Exit status 2 and one printable line on stderr, which names all of `named`."""
+    """Asserts exit status 2 and one printable line on stderr that contains all of `named`."""
     assert done.status == 2, done.out + done.err
     line = done.err.split("\r")[-1]  # after a progress bar
     assert line.startswith("error: ") and line.endswith("\n") and line[:-1].isprintable(), done.err
@@ -60,13 +60,13 @@ def hw2_data():
     """The folder with the real data sets."""
     folder = os.environ.get("HW2_DATA")
     if not folder or not Path(folder).is_dir():
-        pytest.skip("HW2_DATA names no folder with the real data")
+        pytest.skip("HW2_DATA is not set to a folder with the real data")
     return Path(folder)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def no_downloaded_weights(tmp_path_factory):
-    """Torch's own cache is empty, whatever the machine has in it."""
+    """Gives PyTorch an empty weight cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch")))
         yield
@@ -74,7 +74,7 @@ def no_downloaded_weights(tmp_path_factory):
 
 @pytest.fixture
 def command(capsys):
-    """Runs a script's `main` in process as the command line would."""
+    """Runs a script's `main` in the test process, as the command line does."""
 
     def run(main, *argv):
         capsys.readouterr()
@@ -91,7 +91,7 @@ def command(capsys):
 
 @pytest.fixture(scope="session")
 def tiny_photos(tmp_path_factory):
-    """A photo folder: ants and bees, 6 training and 4 validation drawings each, 64 pixels. Not to be changed."""
+    """A photo folder: ants and bees, 6 training and 4 validation drawings each, 64 pixels. Read-only."""
     folder = tmp_path_factory.mktemp("drawn") / "garden"
     for s, (split, count) in enumerate((("train", 6), ("val", 4))):
         for c, kind in enumerate(creatures.TARGETS):
@@ -104,13 +104,13 @@ def tiny_photos(tmp_path_factory):
 
 @pytest.fixture
 def photos(tiny_photos, tmp_path):
-    """A copy of `tiny_photos` to change."""
+    """A writable copy of `tiny_photos`."""
     return Path(shutil.copytree(tiny_photos, tmp_path / "garden"))
 
 
 @pytest.fixture(scope="session")
 def weights_folder(tmp_path_factory):
-    """A `--data` folder that holds only the weights of a ShuffleNet and a SqueezeNet. Not to be changed."""
+    """A `--data` folder that holds only the weights of a ShuffleNet and a SqueezeNet. Read-only."""
     folder = tmp_path_factory.mktemp("data")
     (folder / "weights").mkdir()
     for arch in (ARCH, "squeezenet1_1"):

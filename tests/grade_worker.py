@@ -1,6 +1,6 @@
-"""The process in which tests/grade.py runs a student's code: `python -m tests.grade_worker FOLDER CHECK`.
+"""Runs one check of a student's code for tests/grade.py: `python -m tests.grade_worker FOLDER CHECK`.
 
-The reply is one line of JSON. This is not a sandbox. Run untrusted code in a container.
+The last line that it prints is the reply, as JSON. This is not a sandbox. Run untrusted code in a container.
 """
 
 import builtins
@@ -24,7 +24,7 @@ from tests.gradient_check import numeric_gradient, relative_error
 
 REPO = Path(__file__).resolve().parent.parent
 OURS = {"layers": layers, "rnn_layers": rnn_layers, "rnn": rnn, "bleu_utils": bleu_utils}
-SIZES = dict(T=4, N=3, D=5, H=6, V=9, M=7)  # all different: a wrong axis shows in the shape
+SIZES = dict(T=4, N=3, D=5, H=6, V=9, M=7)  # all different, so that a wrong axis changes the shape
 WORDS = {word: k for k, word in enumerate((*rnn.SPECIAL, "a", "dog", "cat", "runs", "sleeps"))}
 CAPTIONS = np.array([[1, 4, 5, 7, 2, 0], [1, 4, 6, 2, 0, 0], [1, 5, 3, 8, 2, 0]])
 SENTENCES = [("a man rides a horse", "a man rides a dog"), ("a man rides a horse", "a a a a a"), ("a dog", "two cats"),
@@ -32,27 +32,27 @@ SENTENCES = [("a man rides a horse", "a man rides a dog"), ("a man rides a horse
 
 
 class Failure(Exception):
-    """A check that failed; the message says how."""
+    """A failed check; the message says what is wrong."""
 
 
 class Missing(Failure):
-    """The function, or its file, is not there."""
+    """The function or its file does not exist."""
 
 
 def ours(module, function):
-    """Our function of that name."""
+    """Our function `function` of `module`."""
     return getattr(OURS[module], function)
 
 
 def finder(folder):
-    """Finds a student's functions as `ours` finds ours."""
+    """Returns a function like `ours` that finds the student's functions."""
 
     def find(module, function):
         if not (folder / f"{module}.py").is_file():
-            raise Missing(f"{module}.py is not there")
+            raise Missing(f"{module}.py not found")
         try:
             found = getattr(importlib.import_module(module), function, None)
-        except BaseException as error:  # sys.exit too
+        except BaseException as error:  # includes SystemExit
             raise Failure(f"{module}.py cannot be imported: {explain(error, folder)}") from None
         if not callable(found):
             raise Missing(f"{module}.py has no function {function}")
@@ -62,7 +62,7 @@ def finder(folder):
 
 
 def call(function, arguments, names):
-    """The results of a call with copies of the arguments. Raises Failure unless there are as many as names."""
+    """Calls a function with copies of the arguments. Raises Failure unless it returns a result for each name."""
     returned = function(*(a.copy() if isinstance(a, np.ndarray) else a for a in arguments))
     results = list(returned) if isinstance(returned, (tuple, list)) and len(names) > 1 else [returned]
     if returned is None or len(results) != len(names):
@@ -71,13 +71,13 @@ def call(function, arguments, names):
     return results
 
 
-# ---- what is checked: run(part, code, inputs) returns the outputs, and a function from their gradients to the inputs'
+# ---- the checks: run(part, code, inputs) returns the outputs, and a function from their gradients to the inputs'
 
 Part = namedtuple("Part", "name module run inputs outs")  # inputs, outs: {name: axes}; "N 4H" is the shape (N, 4 * H)
 
 
 def floats(part):
-    """{input: name of its gradient}, for the inputs that have one."""
+    """{input: name of its gradient} for the inputs that have a gradient."""
     return {name: f"d{name}" for name in part.inputs if name not in ("words", "y", "mask", "features")}
 
 
@@ -88,15 +88,15 @@ def run_layer(part, code, inputs):
 
 
 def run_loss(part, code, inputs):
-    """A loss, which returns its value and dx at once."""
+    """A loss function, which returns the loss and dx together."""
     loss, dx = call(code(part.module, part.name), inputs.values(), ["loss", "dx"])
     return [loss], lambda douts: [dx]
 
 
 def build(part, code, inputs):
-    """A CaptioningRNN with the parameters that are among the inputs."""
+    """A CaptioningRNN that takes its parameters from the inputs."""
     sizes = dict(input_dim=SIZES["D"], wordvec_dim=SIZES["M"], hidden_dim=SIZES["H"])
-    cell = sys.intern(part.name)  # for those who write `cell_type is 'rnn'`
+    cell = sys.intern(part.name)  # so that `cell_type is 'rnn'` works in the student's code
     model = code("rnn", "CaptioningRNN")(dict(WORDS), cell_type=cell, dtype=np.float64, **sizes)
     if missing := [name for name in floats(part) if name not in model.params]:
         raise Failure(f"params has no {missing[0]!r}; it has {', '.join(map(str, model.params))}")
@@ -112,7 +112,7 @@ def run_model(part, code, inputs):
 
 
 def run_sample(part, code, inputs):
-    """`CaptioningRNN.sample`: the words of all captions, each up to <END>, as one text."""
+    """`CaptioningRNN.sample`: the words of all captions, each up to <END>, as one string."""
     quiet = np.where(np.arange(len(WORDS)) < 2, -100.0, 0)  # keep <NULL> and <START> from being sampled
     captions = build(part, code, {**inputs, "b_vocab": quiet}).sample(inputs["features"].copy())
     captions = [np.asarray(row).tolist() for row in captions]
@@ -126,7 +126,7 @@ def run_bleu(part, code, inputs):
 
 
 def params(k):
-    """The inputs of a model with k gates and their axes."""
+    """The inputs of a model with k gates, as {name: axes}."""
     axes = dict(W_proj="D H", b_proj="H", W_embed="V M", Wx=f"M {k}H", Wh=f"H {k}H", b=f"{k}H")
     return dict(features="N D", **axes, W_vocab="H V", b_vocab="V")
 
@@ -147,7 +147,7 @@ PARTS = [
     Part("softmax_loss", "layers", run_loss, dict(x="N V", y="N"), dict(loss="")),
     Part("BLEU_score", "bleu_utils", run_bleu, {}, {f"the score of {b!r} for {a!r}": "" for a, b in SENTENCES}),
 ]
-NAMES = {  # what the checks of a part are called: of its values, of its gradients
+NAMES = {  # names of a part's checks: of its values, of its gradients
     run_layer: ("{}_forward", "{}_backward"),
     run_loss: ("{}", "{}, dx"),
     run_model: ("CaptioningRNN.loss, {}", "CaptioningRNN.loss, {}, grads"),
@@ -158,7 +158,7 @@ CHECKS = {name.format(part.name): (part, bool(k)) for part in PARTS for k, name 
 
 
 def results(part, gradients, sizes, code, right=ours):
-    """The actual and the wanted outputs or gradients, by name. Gradients of a wrong forward should be its own."""
+    """The actual and expected outputs or gradients, by name. For a wrong forward, numeric gradients are expected."""
     rng = np.random.default_rng(0)
     inputs = {k: rng.standard_normal(shape_of(axes, sizes)) for k, axes in part.inputs.items()}
     for k in inputs.keys() & {"words", "y", "mask"}:
@@ -184,15 +184,15 @@ def results(part, gradients, sizes, code, right=ours):
 
 
 def shape_of(axes, sizes):
-    """The shape that "T N 4H" stands for."""
+    """The shape for axes such as "T N 4H"."""
     return tuple(int(axis[:-1] or 1) * sizes[axis[-1]] for axis in axes.split())
 
 
-# ---- what is wrong, and why
+# ---- failures and their causes
 
 
 def as_array(came):
-    """What came, an array or a list of arrays, as an array of floats; None for anything else."""
+    """An array or a list of arrays as one array of floats; None for anything else."""
     try:
         return np.asarray(came, np.float64) if came is not None else None
     except (TypeError, ValueError):
@@ -200,7 +200,7 @@ def as_array(came):
 
 
 def is_close(came, wanted):
-    """Whether a text is the one wanted, or an array has the shape and the values wanted."""
+    """Whether a string equals the expected one, or an array has the expected shape and values."""
     if isinstance(wanted, str):
         return came == wanted
     came = as_array(came)
@@ -208,7 +208,7 @@ def is_close(came, wanted):
 
 
 def compare(came, wanted):
-    """Raises Failure about the first result that is not the one wanted."""
+    """Raises Failure for the first result that differs from the expected one."""
     for name, right in wanted.items():
         array, shape, causes = as_array(came[name]), np.shape(right), []
         if is_close(came[name], right):
@@ -225,7 +225,7 @@ def compare(came, wanted):
             if array.size > 1 and is_close(array, ratio * right):
                 causes.append(f"every value is {ratio:.5g} times the expected one (N = {SIZES['N']}, T = {SIZES['T']})")
         if array is not None and array.ndim > 1 and is_close(array.swapaxes(0, 1), right):
-            causes.append("its axes 0 and 1 are exchanged")
+            causes.append("axes 0 and 1 are swapped")
         causes += [f"it equals the expected {k}: is the order right?" for k, w in wanted.items() if is_close(array, w)]
         raise Failure("; ".join([text, *causes[:1]]))
 
@@ -236,7 +236,7 @@ def changed(code, change, *functions):
 
 
 def batch_first(function):
-    """Wraps a function of (N, T, D) sequences: takes and returns (T, N, D)."""
+    """Wraps a function of (N, T, D) sequences so that it takes and returns (T, N, D)."""
 
     def run(x, *rest):
         first, *others = function(x.swapaxes(0, 1), *rest)
@@ -255,11 +255,11 @@ def stacked(order):
 
 
 def suspects(part, student):
-    """Likely mistakes in words, and finders, the student's and ours, with which the check passes if it is that one."""
+    """Yields a likely mistake and two finders (student's, ours); the check passes with them if that is the mistake."""
     functions, gates = [f"{part.name}_forward", f"{part.name}_backward"], ("f", "i", "c̃", "o")
-    yield "it passes at a second try: does it keep state between calls, or draw random numbers?", student, ours
+    yield "it passes on a second try; does it keep state between calls or draw random numbers?", student, ours
     for order in itertools.permutations(range(4)) if part.run is run_layer and part.name.startswith("lstm") else ():
-        words = f"its gates are in the order {', '.join(gates[k] for k in order)}; the handout's is {', '.join(gates)}"
+        words = f"its gates are in the order {', '.join(gates[k] for k in order)}; the handout has {', '.join(gates)}"
         yield words, changed(student, stacked(order), functions[0]), ours
     if "mask" in part.inputs:
         no_mask = changed(ours, lambda f: lambda x, y, mask: f(x, y, np.ones_like(mask)), part.name)
@@ -273,13 +273,13 @@ def suspects(part, student):
         theirs = [getattr(*place) for place in places]
         for place in places:
             setattr(*place, ours(lent.module, place[1]))
-        yield f"it passes with our {' and '.join(dict.fromkeys(names))}: mend the student's first", student, ours
+        yield f"it passes with our {' and '.join(dict.fromkeys(names))}; fix the student's first", student, ours
         for place, function in zip(places, theirs, strict=True):
             setattr(*place, function)
 
 
 def attempt(part, gradients, sizes, folder, *finders):
-    """The Failure of a check with these finders, or None."""
+    """The Failure of a check with these finders, or None if it passes."""
     try:
         return compare(*results(part, gradients, sizes, *finders))
     except Failure as failure:
@@ -289,7 +289,7 @@ def attempt(part, gradients, sizes, folder, *finders):
 
 
 def failures(name, student, folder):
-    """Yields the Failure of a check, if it fails, and once more with its cause, if that is found."""
+    """If a check fails, yields its Failure, then another Failure that adds the cause, if one is found."""
     part, gradients = CHECKS[name]
     for sizes, where in ((SIZES, ""), ({**SIZES, "N": 1}, "only with N = 1: ")):
         args = part, gradients, sizes, folder
@@ -301,18 +301,15 @@ def failures(name, student, folder):
 
 
 def explain(error, folder):
-    """One line: where in the student's files, the error's type and message."""
+    """One line: the place in the student's files, the type of the error, and its message."""
     at = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     at = [f"{Path(name).name} line {line}: " for name, line in at if Path(name).resolve().is_relative_to(folder)][-1:]
-    hint = "; use a tuple: numpy refuses unequal shapes in one array" if at and "inhomogeneous" in str(error) else ""
+    hint = "; use a tuple: one numpy array cannot hold unequal shapes" if at and "inhomogeneous" in str(error) else ""
     return f"{''.join(at)}{type(error).__name__}: {error}{hint}"
 
 
-# ---- the process
-
-
 def lend_nltk():
-    """Makes nltk, or a stand-in that uses our BLEU, a builtin: the course's bleu_utils.py does not import it."""
+    """Makes nltk (or a stand-in with our BLEU) a builtin, because the course's bleu_utils.py does not import it."""
     try:
         import nltk.translate.bleu_score
     except ImportError:
@@ -323,7 +320,7 @@ def lend_nltk():
 
 
 def main(folder, name):
-    """Prints the reply to a check. The student's stdin, stdout and stderr are the null device."""
+    """Prints the reply to a check. The student's code gets the null device as stdin, stdout and stderr."""
     replies, nothing = os.fdopen(os.dup(1), "w", encoding="utf-8"), os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(nothing, stream)
@@ -337,9 +334,9 @@ def main(folder, name):
     reply = {"missing": False, "failure": None}
     for failure in failures(name, finder(Path(folder)), Path(folder)):
         reply = {"missing": isinstance(failure, Missing), "failure": str(failure)}
-        print(json.dumps(reply), file=replies, flush=True)  # the search for the cause may take too long
+        print(json.dumps(reply), file=replies, flush=True)  # now, because the search for the cause may time out
     print(json.dumps(reply), file=replies, flush=True)
-    os._exit(0)  # whatever the student's threads do
+    os._exit(0)  # also ends the student's threads
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Numeric gradients: is the backward the derivative of the forward?
+"""Numeric gradients: checks that a backward pass is the derivative of its forward pass.
 
-For a layer of your own, a pair `my_forward(x, w) -> out, cache` and `my_backward(dout, cache) -> dx, dw`:
+To check your own layer, `my_forward(x, w) -> out, cache` and `my_backward(dout, cache) -> dx, dw`:
 
     from tests.gradient_check import check_layer
 
@@ -8,7 +8,7 @@ For a layer of your own, a pair `my_forward(x, w) -> out, cache` and `my_backwar
     errors = check_layer(my_forward, my_backward, x=rng.standard_normal((4, 5)), w=rng.standard_normal((5, 3)))
     assert max(errors.values()) < 1e-7, errors
 
-All in float64: in float32 the differences lose half of their digits.
+Use float64: in float32 the differences lose half of their digits.
 """
 
 import json
@@ -20,7 +20,7 @@ from common import cli
 
 
 def relative_error(a, n):
-    """max|a - n| / max(1e-8, max|a| + max|n|) of two arrays (or numbers) of one shape: 0 if empty, inf if NaN."""
+    """max|a - n| / max(1e-8, max|a| + max|n|) of two arrays (or numbers) of equal shape; 0 if empty, inf if NaN."""
     a, n = np.asarray(a), np.asarray(n)
     if a.shape != n.shape:
         raise ValueError(f"shapes differ: {a.shape} and {n.shape}")
@@ -31,7 +31,7 @@ def relative_error(a, n):
 def numeric_gradient(f, x, h=1e-5):
     """df/dx of a scalar function by central differences, (f(x + h) - f(x - h)) / 2h, one element of x at a time.
 
-    x: an array of any shape, or a number. f gets a float64 copy of x; x itself is not changed.
+    x: an array of any shape, or a number. f gets a float64 copy of x; x itself does not change.
     """
     x = np.array(x, dtype=np.float64)
     gradient = np.empty_like(x)
@@ -52,11 +52,11 @@ def numeric_gradient_array(f, x, dout, h=1e-5):
 
 
 def check_layer(forward, backward, seed=0, **inputs):
-    """Relative error of each gradient of a layer, as {name of the input: error}, dL/dout being random.
+    """Relative error of each gradient of a layer, as {name of the input: error}, for a random dL/dout.
 
-    forward(*inputs) returns one or more outputs and then the cache; backward(*douts, cache) returns a gradient for each
-    input of floats, in order (inputs of integers, such as word indices, have none).
-    Raises ValueError where there are more or fewer gradients, or one has another shape than its input.
+    forward(*inputs) returns one or more outputs and then the cache. backward(*douts, cache) returns a gradient for each
+    float input, in order; integer inputs, such as word indices, have no gradient.
+    Raises ValueError if the number of gradients is wrong or a gradient does not have the shape of its input.
     """
     *outs, cache = forward(*inputs.values())
     rng = np.random.default_rng(seed)
@@ -65,7 +65,7 @@ def check_layer(forward, backward, seed=0, **inputs):
     gradients = gradients if isinstance(gradients, (tuple, list)) else [gradients]
     floats = {name: value for name, value in inputs.items() if value.dtype.kind == "f"}
     if len(gradients) != len(floats):
-        raise ValueError(f"backward gave {len(gradients)} gradients, expected {len(floats)}: of {', '.join(floats)}")
+        raise ValueError(f"backward returned {len(gradients)} gradients, expected {len(floats)}: {', '.join(floats)}")
     errors = {}
     for (name, value), gradient in zip(floats.items(), gradients, strict=True):
         if np.shape(gradient) != value.shape:
@@ -80,7 +80,7 @@ def check_layer(forward, backward, seed=0, **inputs):
 
 
 def check_loss(loss_function, x, *rest):
-    """Relative error of dx of a loss: loss_function(x, *rest) returns (loss, dx)."""
+    """Relative error of the dx of a loss; loss_function(x, *rest) returns (loss, dx)."""
     _, dx = loss_function(x, *rest)
     return relative_error(dx, numeric_gradient(lambda x: loss_function(x, *rest)[0], x))
 
@@ -117,7 +117,7 @@ def rnn_layer_errors(T=4, N=3, D=5, H=6, V=7, M=4):
 
 
 def print_table():
-    """`python rnn_layers.py [--save FILE]`: the worst error of each layer's gradients against the homework's bounds."""
+    """`python rnn_layers.py [--save FILE]`: prints each layer's worst gradient error and the homework's bound."""
     cli.run_main(_print_table, on_stop="nothing was saved")
 
 
@@ -125,7 +125,7 @@ def _print_table():
     parser = cli.Parser(prog="rnn_layers.py", description="Checks the gradients of all layers.")
     parser.add_argument("--save", metavar="FILE", help="also write the table as JSON, for python -m common.report")
     args = parser.parse_args()
-    columns, rows = ["layer", "worst error", "bound", "of the gradient of", "result"], []
+    columns, rows = ["layer", "worst error", "bound", "gradient of", "result"], []
     for layer, errors in rnn_layer_errors().items():
         bound = 1e-6 if layer in ("rnn", "lstm") else 1e-7
         worst = max(errors, key=errors.get)

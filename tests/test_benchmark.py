@@ -1,4 +1,4 @@
-"""tests/benchmark.py: its figures are what they say, and the two sides of a comparison compute the same."""
+"""tests/benchmark.py: rows have the right medians, and both sides of a comparison compute the same."""
 
 import json
 
@@ -8,7 +8,7 @@ from tests import benchmark
 from tests.gradient_check import relative_error
 
 
-def test_a_row_has_the_medians_and_says_whether_the_bar_is_met():
+def test_a_row_shows_the_medians_and_whether_the_bar_is_met():
     row = benchmark.row("a", "b", [1.0, 4.0, 9.0], [2.0, 2.0, 3.0], 2.0)
     assert [row[key] for key in ("ours", "theirs", "ratio", "low", "high")] == [4.0, 2.0, 2.0, 0.5, 3.0]
     assert benchmark.line(row).endswith("2, met")
@@ -16,12 +16,12 @@ def test_a_row_has_the_medians_and_says_whether_the_bar_is_met():
 
 
 @pytest.mark.parametrize("cell", ["RNN", "LSTM"])
-def test_a_sequence_and_its_steps_compute_the_same(cell):
+def test_sequence_and_steps_give_the_same_results(cell):
     for ours, theirs in zip(*(make(cell, 5, 3, 4, 6)() for make in (benchmark.sequence, benchmark.steps)), strict=True):
         assert relative_error(ours, theirs) < 1e-5
 
 
-def test_the_rows_are_printed_and_saved(command, tmp_path, monkeypatch):
+def test_rows_are_printed_and_saved(command, tmp_path, monkeypatch):
     rows = [benchmark.row("a", "b", [4.0], [2.0]), benchmark.row("c", "d", [1.0], [2.0])]
     monkeypatch.setattr(benchmark, "BENCHMARKS", {"toy": lambda pairs: iter(rows[:pairs])})
     done = command(benchmark.main, "--pairs", 2, "--save", tmp_path / "rows.json")

@@ -1,4 +1,4 @@
-"""The house: what is at the top level, and which way imports go."""
+"""The layout: which modules are at the top level, and what each module may import."""
 
 import ast
 import sys
@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import REPO
 
 SCRIPTS = {"transfer_learning", "style_transfer", "image_captioning", "sentiment"}
-HEART = {  # module: what it may import
+CORE = {  # module: what it may import
     "layers": {"numpy"},
     "rnn_layers": {"numpy", "layers"},
     "rnn": {"numpy", "layers", "rnn_layers", "bleu_utils"},
@@ -21,7 +21,7 @@ FILES = [*sorted(REPO.glob("*.py")), *READERS, *COMMON]
 
 
 def imports(path):
-    """The modules that a file imports anywhere but under its `__main__`, with their dotted names."""
+    """The dotted names of the modules that a file imports, except under `if __name__ == ...`."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     tree.body = [node for node in tree.body if not (isinstance(node, ast.If) and "__main__" in ast.unparse(node.test))]
     names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
@@ -37,36 +37,36 @@ def first(names):
     return {name.partition(".")[0] for name in names}
 
 
-def test_the_top_level_has_the_scripts_and_the_heart():
-    assert {path.stem for path in REPO.glob("*.py")} == SCRIPTS | HEART.keys()
+def test_the_top_level_has_only_scripts_and_core_modules():
+    assert {path.stem for path in REPO.glob("*.py")} == SCRIPTS | CORE.keys()
 
 
-@pytest.mark.parametrize("module", HEART)
-def test_the_heart_imports_numpy_and_itself(module):
-    assert first(imports(REPO / f"{module}.py")) <= HEART[module]
+@pytest.mark.parametrize("module", CORE)
+def test_core_modules_import_only_numpy_and_each_other(module):
+    assert first(imports(REPO / f"{module}.py")) <= CORE[module]
 
 
 @pytest.mark.parametrize("script", sorted(SCRIPTS))
-def test_a_script_imports_no_other_script_and_no_tests(script):
+def test_scripts_import_neither_scripts_nor_tests(script):
     assert not first(imports(REPO / f"{script}.py")) & {*SCRIPTS, "tests"}
 
 
 @pytest.mark.parametrize("path", READERS, ids=lambda path: path.stem)
-def test_data_imports_only_itself_and_the_command_line(path):
+def test_data_imports_only_data_and_the_command_line(path):
     allowed = {"common.cli"}
     allowed |= {"bleu_utils"} if path.stem == "captions" else set()  # the special words and the decoder of captions
-    allowed |= {"common.run"} if path.stem == "pretrain" else set()  # a command, not a reader
-    ours = {name for name in imports(path) if first([name]) & {"common", "tests", *SCRIPTS, *HEART}}
+    allowed |= {"common.run"} if path.stem == "pretrain" else set()  # pretrain.py is a command
+    ours = {name for name in imports(path) if first([name]) & {"common", "tests", *SCRIPTS, *CORE}}
     assert {".".join(name.split(".")[:2]) for name in ours} <= allowed
 
 
 @pytest.mark.parametrize("path", COMMON, ids=lambda path: path.stem)
 def test_common_imports_neither_scripts_nor_data(path):
-    assert not first(imports(path)) & {*SCRIPTS, *HEART, "data", "tests"}
+    assert not first(imports(path)) & {*SCRIPTS, *CORE, "data", "tests"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(REPO)))
 def test_every_library_is_in_requirements(path):
-    assert first(imports(path)) <= {*LIBRARIES, *SCRIPTS, *HEART, "data", "common"}
+    assert first(imports(path)) <= {*LIBRARIES, *SCRIPTS, *CORE, "data", "common"}
     wanted = (REPO / "requirements.txt").read_text().lower().replace("pillow", "pil")
     assert all(f"\n{name.lower()}>=" in wanted for name in LIBRARIES)

@@ -1,4 +1,4 @@
-"""data/captions.py: a set holds what its files hold, and a wrong file is one line that names it."""
+"""data/captions.py: every caption format is read correctly, and an error names the wrong file and line."""
 
 import json
 import re
@@ -19,7 +19,7 @@ COUNTS = {"train": 16, "val": 3, "test": 2}
 
 @pytest.fixture
 def folder(tmp_path):
-    """A tiny set in Flickr8k's layout: photos train0.png ..., two captions a photo."""
+    """A tiny set in Flickr8k's layout: photos train0.png ..., two captions per photo."""
     folder = tmp_path / "flickr8k"
     (folder / "images").mkdir(parents=True)
     lines = []
@@ -52,18 +52,18 @@ def read(folder, **options):
         (" .,;:!?()&%$#@* ", ""),
     ],
 )
-def test_tokenize(text, words):
+def test_tokenize_matches_examples(text, words):
     assert tokenize(text) == words.split() == tokenize(words)
 
 
-def test_each_split_is_its_list_in_its_order(folder):
+def test_each_split_follows_its_list_in_order(folder):
     (folder / LISTS["val"]).write_text("val2.png\nval0.png\n")  # not val1.png
     found = read(folder)
     assert found.pictures["val"] == [folder / "images" / "val2.png", folder / "images" / "val0.png"]
     assert (found.name, found.real) == ("Flickr8k", True)
 
 
-def test_captions_come_photo_by_photo(folder):
+def test_captions_are_grouped_by_photo(folder):
     lines = (folder / TOKENS).read_text().splitlines()
     (folder / TOKENS).write_text("\n".join(lines[1::2] + lines[:-3:2]) + "\n")  # without test1.png#0
     found = read(folder)
@@ -78,19 +78,19 @@ def test_captions_come_photo_by_photo(folder):
 
 
 @pytest.mark.parametrize("least, words", [(None, "'s a and ball bar is it square there train"), (17, "a")])
-def test_the_vocabulary_is_of_the_training_captions(folder, least, words):
+def test_the_vocabulary_comes_from_the_training_captions(folder, least, words):
     assert read(folder, min_count=least).idx_to_word == [*SPECIAL, *words.split()]
 
 
 @pytest.mark.parametrize("count, least", [(1900, 1), (2100, 5)])
-def test_large_sets_drop_words_seen_less_than_5_times(folder, count, least):
+def test_large_sets_drop_words_seen_fewer_than_5_times(folder, count, least):
     with open(folder / TOKENS, "a") as file:
         print("train0.png#9", " ".join(f"w{k}" for k in range(count)), sep="\t", file=file)
     assert ("w7" in read(folder).idx_to_word) == (least == 1)
 
 
 @pytest.mark.parametrize("newline", ["\r\n", " \n", "\n\n"])
-def test_files_of_other_systems_are_read_alike(folder, newline):
+def test_line_ends_and_byte_order_marks_do_not_matter(folder, newline):
     before = read(folder).fingerprint
     for file in folder.glob("*.txt"):
         file.write_bytes(("\ufeff" + file.read_text().replace("\n", newline)).encode())
@@ -98,7 +98,7 @@ def test_files_of_other_systems_are_read_alike(folder, newline):
 
 
 @pytest.mark.parametrize("start, end", [(" <start>", "<end>"), ("startseq", "endseq ."), ("<s>", "</s>")])
-def test_start_and_end_markers_are_taken_off(folder, start, end):
+def test_start_and_end_markers_are_removed(folder, start, end):
     before = read(folder).references
     (folder / TOKENS).write_text(re.sub(r"\t(.*)", rf"\t{start} \1 {end}", (folder / TOKENS).read_text()))
     assert read(folder).references == before
@@ -113,7 +113,7 @@ def textless(folder):
 
 
 @pytest.mark.parametrize("header, mark", [("image,caption", ","), ("image_name| comment_number| comment", "| 0| ")])
-def test_kaggles_captions_are_read(textless, header, mark):
+def test_kaggle_captions_are_read(textless, header, mark):
     lines = "".join(f'train{k}.png{mark}"A ball, red"\n' for k in range(10))
     (textless / "captions.txt").write_text(f"{header}\n{lines}")
     found = read(textless)
@@ -121,7 +121,7 @@ def test_kaggles_captions_are_read(textless, header, mark):
     assert found.references["train"] == [[["a", "ball", "red"]]] * 8
 
 
-def test_a_quote_that_is_not_closed_is_named(textless):
+def test_an_error_names_an_unclosed_quote(textless):
     (textless / "captions.txt").write_text('image,caption\ntrain0.png,"A ball .\ntrain1.png,"A ball .\n')
     with pytest.raises(UserError, match="captions.txt, line 3: .*correct the quotes"):
         read(textless)
@@ -136,7 +136,7 @@ def test_file_names_match_in_any_case_and_normal_form(folder):
     assert read(folder).references == before
 
 
-def test_karpathys_json_decides_the_splits(textless):
+def test_karpathys_json_defines_the_splits(textless):
     splits, texts = ["train", "restval", "val", "test"], [{"raw": "A ball."}]
     images = [{"filename": f"train{k}.png", "split": split, "sentences": texts} for k, split in enumerate(splits)]
     (textless / "dataset_flickr8k.json").write_text(json.dumps({"images": images}))
@@ -146,7 +146,7 @@ def test_karpathys_json_decides_the_splits(textless):
     assert found.references["test"] == [[["a", "ball"]]]
 
 
-def test_captions_of_one_word_each_are_warned_of(folder, capsys):
+def test_captions_of_one_word_each_give_a_warning(folder, capsys):
     (folder / TOKENS).write_text("".join(f"train{k}.png#0\tall-in-one\n" for k in range(10)))
     captions.read_own(folder / "images", folder / TOKENS)
     assert "every caption is one word" in capsys.readouterr().out
@@ -166,7 +166,7 @@ BAD = {  # what is wrong: (file, text to replace, new text, message)
 
 
 @pytest.mark.parametrize("name, old, new, message", BAD.values(), ids=BAD)
-def test_a_wrong_line_is_named(folder, name, old, new, message):
+def test_an_error_names_the_wrong_line(folder, name, old, new, message):
     (folder / name).write_text(re.sub(old, new, (folder / name).read_text()))
     with pytest.raises(UserError, match=message):
         read(folder)
@@ -174,7 +174,7 @@ def test_a_wrong_line_is_named(folder, name, old, new, message):
 
 def test_own_photos_are_split_by_name(folder):
     found = read(folder, photos=str(folder / "images"), captions=str(folder / TOKENS))
-    paths = sorted((folder / "images").iterdir())  # 21
+    paths = sorted((folder / "images").iterdir())  # 21 photos
     assert found.pictures["train"] == [*paths[:8], *paths[10:18], paths[20]]
     assert (found.pictures["val"], found.pictures["test"]) == (paths[9::10], paths[8::10])
     assert found.real and found.name == "photos in images"
@@ -194,7 +194,7 @@ def test_features_are_scaled_by_the_training_photos(folder):
     assert {split: len(values) for split, values in found.features.items()} == COUNTS
 
 
-def test_a_part_is_a_set_of_the_chosen_photos(folder):
+def test_a_part_contains_the_chosen_photos(folder):
     found, photos = read(folder), {"train": [4, 1], "val": [2, 0]}
     part = found.part(photos, captions_each=1)
     for split, chosen in photos.items():
@@ -230,18 +230,18 @@ def test_a_chosen_set_that_is_missing_is_an_error(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("folder", ["hw2", "hw2/data/flickr8k"])
-def test_a_data_folder_one_level_off_gets_a_hint(tmp_path, folder):
+def test_a_data_folder_one_level_off_gives_a_hint(tmp_path, folder):
     (tmp_path / "hw2/data/flickr8k").mkdir(parents=True)
     with pytest.raises(UserError, match="did you mean --data .*hw2/data[?]"):
         data.choose("flickr8k", tmp_path / folder)
 
 
-def test_the_builtin_scenes_are_drawn_once(tmp_path, monkeypatch):
+def test_the_built_in_scenes_are_drawn_only_once(tmp_path, monkeypatch):
     monkeypatch.setattr(captions, "COUNTS", {"train": 2, "val": 1, "test": 1})
     first = captions.load("builtin", tmp_path, "cpu")
     assert (first.name, first.real, first.source.builtin) == ("built-in scenes (drawn)", False, True)
     assert [len(photo) for split in SPLITS for photo in first.references[split]] == [5, 5, 5, 5]
-    monkeypatch.setattr(captions.scenes, "draw_scene", None)  # not needed again
+    monkeypatch.setattr(captions.scenes, "draw_scene", None)  # must not be called again
     assert captions.load("builtin", tmp_path, "cpu").fingerprint == first.fingerprint
 
 
@@ -272,10 +272,10 @@ def coco(tmp_path):
     return folder
 
 
-def test_coco_captions_and_their_photos(coco):
+def test_coco_captions_match_their_photos(coco):
     found = read(coco)
     assert found.captions["train"].tolist() == COCO["train_captions"] and found.captions["train"].dtype == np.int32
-    assert found.image_idxs["train"].tolist() == [2, 0, 2, 1]  # of the photos 0, 1 and 3, which have captions
+    assert found.image_idxs["train"].tolist() == [2, 0, 2, 1]  # among photos 0, 1 and 3, which have captions
     assert found.references["train"] == [[["a", "cat", "runs"]], [["cat"]], [["a", "dog"], ["dog", "<UNK>"]]]
     assert found.pictures["train"] == [f"http://x.invalid/train{k}.jpg" for k in (0, 1, 3)]
     assert found.idx_to_word == WORDS and found.source.arch is None and found.real
@@ -283,7 +283,7 @@ def test_coco_captions_and_their_photos(coco):
     assert found.references["test"] == [[["cat"]], [["dog"], ["a"]]]  # the other half
 
 
-def test_coco_features_are_the_chosen_ones(coco):
+def test_coco_features_match_the_option(coco):
     (coco / "train2014_urls.txt").unlink()  # optional
     assert np.array_equal(read(coco).source.read("train", [2, 0]), FEATURES[[3, 0]])
     with pytest.raises(UserError, match="train2014_vgg16_fc7.h5: no such file"):
@@ -304,7 +304,7 @@ BAD_COCO = {  # what is wrong: (file, its new content, message)
 
 
 @pytest.mark.parametrize("name, content, message", BAD_COCO.values(), ids=BAD_COCO)
-def test_h5_files_that_do_not_fit_are_named(coco, name, content, message):
+def test_an_error_names_inconsistent_h5_files(coco, name, content, message):
     write_h5(coco / name, **content) if isinstance(content, dict) else (coco / name).write_bytes(content)
     with pytest.raises(UserError, match=message):
         read(coco)

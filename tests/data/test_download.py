@@ -1,4 +1,4 @@
-"""data/download.py against a small server in a thread. Nothing here goes to the network."""
+"""data/download.py, tested with a small server in a thread. No test uses the internet."""
 
 import errno
 import hashlib
@@ -22,7 +22,7 @@ CUT = 40_000
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves `server.files`, with ranges unless `server.ranges` is False; breaks off once at `server.cut`."""
+    """Serves `server.files`, with ranges unless `server.ranges` is False. Stops once after `server.cut` bytes."""
 
     def do_GET(self):
         server, start = self.server, 0
@@ -58,7 +58,7 @@ def found(folder):
 
 
 def get(folder, source, *words):
-    """Runs the command on a table of one set, whose only file is `source`; gives what lies in `folder` then."""
+    """Runs the command on a table of one set, whose only file is `source`. Returns the files in `folder`."""
     download.main(["set", "--data", str(folder), *words], {"set": [source]})
     return found(folder)
 
@@ -73,7 +73,7 @@ def file(server, sha256=SHA, name="file.bin"):
 
 
 def archive(server, members, cut=None):
-    """A source of a zip archive with `members` {name: content}, of which the folder `top` becomes `set`."""
+    """A source of a zip archive with `members` {name: content}. Its folder `top` is installed as `set`."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as made:
         for name, content in members.items():
@@ -82,7 +82,7 @@ def archive(server, members, cut=None):
     return Source(server.url + "set.zip", 1000, {"top": "set"})
 
 
-@pytest.mark.parametrize("ranges", [True, False])  # False: the server sends all of it again
+@pytest.mark.parametrize("ranges", [True, False])  # False: the server sends the whole file again
 def test_a_cut_download_is_resumed_where_it_stopped(server, tmp_path, ranges):
     server.cut, server.ranges = CUT, ranges
     with pytest.raises(UserError, match="file.bin: the connection dropped; the same command resumes"):
@@ -92,25 +92,25 @@ def test_a_cut_download_is_resumed_where_it_stopped(server, tmp_path, ranges):
     assert server.requests == [("file.bin", None), ("file.bin", f"bytes={CUT}-")]
 
 
-def test_a_whole_part_that_was_not_installed_is_used(server, tmp_path):
+def test_a_complete_part_file_is_used(server, tmp_path):
     put(tmp_path / "downloads" / "file.bin.part", CONTENT)
     assert get(tmp_path, file(server)) == {"deep/file.bin": CONTENT}
 
 
-def test_a_full_disk_keeps_what_came(server, tmp_path, monkeypatch):
+def test_a_full_disk_keeps_the_part_file(server, tmp_path, monkeypatch):
     monkeypatch.setattr(download.tqdm, "update", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
     with pytest.raises(UserError, match="No space left on device; the same command resumes"):
         get(tmp_path, file(server))
     assert "downloads/file.bin.part" in found(tmp_path)
 
 
-def test_a_second_download_into_the_folder_says_so(server, tmp_path):
+def test_a_second_download_into_the_folder_is_refused(server, tmp_path):
     (tmp_path / "downloads").mkdir()
     with FileLock(tmp_path / "downloads" / ".lock"), pytest.raises(UserError, match="another download is running"):
         get(tmp_path, file(server))
 
 
-def test_an_archive_gives_only_what_belongs_to_the_set(server, tmp_path):
+def test_only_the_set_is_extracted_from_an_archive(server, tmp_path):
     members = {"top/a.txt": "a", "top/b/c.txt": "c", "__MACOSX/junk": "j"}
     assert get(tmp_path, archive(server, members)) == {"set/a.txt": b"a", "set/b/c.txt": b"c"}
 
@@ -125,7 +125,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("source, message", REFUSED.values(), ids=REFUSED)
-def test_what_is_refused_leaves_what_is_there(server, tmp_path, source, message):
+def test_a_failed_download_leaves_existing_files_untouched(server, tmp_path, source, message):
     put(tmp_path / "set" / "mine.txt", b"mine")
     with pytest.raises(UserError, match=message):
         get(tmp_path, source(server), "--force")
@@ -133,14 +133,14 @@ def test_what_is_refused_leaves_what_is_there(server, tmp_path, source, message)
     assert left.pop("set/mine.txt") == b"mine" and list(left) in ([], ["downloads/set.zip.part"] * ("holds" in message))
 
 
-def test_only_force_replaces_what_is_there(server, tmp_path, capsys):
+def test_only_force_replaces_existing_files(server, tmp_path, capsys):
     put(tmp_path / "set" / "mine.txt", b"mine")
     assert get(tmp_path, archive(server, {"top/a.txt": "a"})) == {"set/mine.txt": b"mine"}
     assert server.requests == [] and "is there already; --force gets it again" in capsys.readouterr().out
     assert get(tmp_path, archive(server, {"top/a.txt": "a"}), "--force") == {"set/a.txt": b"a"}
 
 
-def test_another_file_in_the_place_is_named(server, tmp_path):
+def test_an_error_names_a_different_file_in_the_place(server, tmp_path):
     put(tmp_path / "deep" / "file.bin", b"cut short")
     with pytest.raises(UserError, match="deep/file.bin: is not the file that was published; --force replaces it"):
         get(tmp_path, file(server))
@@ -162,17 +162,17 @@ def test_without_a_name_the_sets_are_listed(tmp_path, capsys):
         assert re.search(f"^{row} +http", out, re.MULTILINE)
 
 
-def test_the_builtin_sets_are_not_downloaded():
+def test_built_in_sets_are_not_downloaded():
     with pytest.raises(UserError, match="--data builtin: give the folder"):
         download.main(["all", "--data", "builtin"])
 
 
-def test_the_weights_of_the_table_are_torchvisions():
+def test_weight_urls_are_those_of_torchvision():
     for source in download.TABLE["weights"]:
         assert download.weight_source(source.name.split("-")[0]).url == source.url
 
 
-def test_the_published_hashes_are_those_of_the_real_files(hw2_data):
+def test_published_hashes_match_the_real_files(hw2_data):
     for source in (*download.TABLE["sentences"], *download.TABLE["styles"]):
         [place] = source.places.values()
         assert download.sha256(hw2_data / place) == source.sha256

@@ -1,4 +1,4 @@
-"""data/features.py: features are what the network's last layer sees, computed once for the same photos and weights."""
+"""data/features.py: features are the input of the network's last layer and are cached by photo and weights."""
 
 from types import SimpleNamespace
 
@@ -26,17 +26,17 @@ def test_features_are_the_input_of_the_last_layer():
     torch.testing.assert_close(network.fc(found), network(images))
 
 
-def test_a_map_becomes_the_means_of_its_four_quarters():
+def test_a_feature_map_becomes_the_means_of_its_four_quarters():
     squeezenet = weights.load("squeezenet1_1", "builtin")
     images = torch.randn(3, 3, 128, 128)
     seen = squeezenet.network().eval().features(images)
     assert seen.shape == (3, 512, 7, 7)
-    top, bottom = seen[:, :, :4], seen[:, :, 3:]  # of seven rows the fourth is in both
+    top, bottom = seen[:, :, :4], seen[:, :, 3:]  # the fourth of seven rows is in both
     quarters = [half[..., side].mean((2, 3)) for half in (top, bottom) for side in (slice(4), slice(3, 7))]
     torch.testing.assert_close(features.Extractor(squeezenet)(images).view(3, 512, 4), torch.stack(quarters, 2))
 
 
-def test_the_whole_photo_is_squeezed_into_a_square():
+def test_the_whole_photo_is_resized_to_a_square():
     image = Image.new("RGB", (20, 90), "white")
     image.paste("black", (0, 0, 10, 90))
     tensor = features.whole_photo(32)(image)
@@ -53,7 +53,7 @@ def test_features_do_not_depend_on_the_other_photos(monkeypatch):
 
 @pytest.fixture
 def read(tmp_path, monkeypatch):
-    """Reads the mean colours of five photos in place of features; `read.seen` counts the photos that were computed."""
+    """Reads the mean colors of five photos in place of features; `read.seen` counts the computed photos."""
     for k in range(5):
         photo(k).save(tmp_path / f"{k}.png")
 
@@ -76,7 +76,7 @@ def test_computed_features_are_read_from_the_cache(read):
     assert np.array_equal(read(), read()) and read.seen == 5
 
 
-def test_a_changed_photo_is_computed_again(read, tmp_path):
+def test_features_of_a_changed_photo_are_updated(read, tmp_path):
     before = read()
     photo(9).save(tmp_path / "2.png")
     assert (before == read()).all(1).tolist() == [True, True, False, True, True]
@@ -109,10 +109,10 @@ def test_a_stopped_run_keeps_the_finished_files(read, tmp_path, monkeypatch):
 def stored(path, array):
     with h5py.File(path, "w") as file:
         file["features"] = array
-    return StoredFeatures({"train": (path, np.array([3, 0, 2]))}, "VGG-16")  # the rows of three photos
+    return StoredFeatures({"train": (path, np.array([3, 0, 2]))}, "VGG-16")  # rows of three photos
 
 
-def test_stored_features_come_in_the_order_of_the_request(tmp_path):
+def test_stored_features_follow_the_order_of_the_request(tmp_path):
     array = np.random.default_rng(0).standard_normal((4, 6)).astype(np.float16)
     found = stored(tmp_path / "x.h5", array).read("train", [2, 0, 1, 0])
     assert found.dtype == np.float32 and np.array_equal(found, array[[2, 3, 0, 3]].astype(np.float32))

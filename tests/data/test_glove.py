@@ -1,4 +1,4 @@
-"""data/glove.py: files of vectors are read, a broken line is named, trained vectors are those of the paper."""
+"""data/glove.py: vector files are read, errors name the broken line, training follows the paper."""
 
 import gzip
 import zipfile
@@ -18,7 +18,7 @@ def write(path, *lines):
     return path
 
 
-def test_vectors_come_in_the_order_of_the_words(tmp_path):
+def test_vectors_follow_the_order_of_the_words(tmp_path):
     path = write(tmp_path / "v.txt", "7 1 2 3", "bad -0.5 1e-2 7", "naïve 0 0 1", "good 4 5 6", "good 1 1 1")
     vectors, found = glove.read(path, WORDS)
     assert vectors.dtype == np.float32 and found.tolist() == [False, False, True, True, True]
@@ -28,7 +28,7 @@ def test_vectors_come_in_the_order_of_the_words(tmp_path):
 FOREIGN = {
     "word2vec's header": "2 3\nbad 1 2 3\ngood 4 5 6\n",
     "blanks at the end": "bad 1 2 3 \ngood 4 5 6 \n",
-    "Windows' line ends": "bad 1 2 3\r\ngood 4 5 6\r\n",
+    "Windows line ends": "bad 1 2 3\r\ngood 4 5 6\r\n",
     "no last line end": "bad 1 2 3\ngood 4 5 6",
     "a byte-order mark and a header": "\ufeff2 3\nbad 1 2 3\ngood 4 5 6\n",
 }
@@ -45,7 +45,7 @@ VECTORS = b"good 1 2 3\nnew york 4 5 6\n. . . 7 8 9\n\n"
 
 
 @pytest.mark.parametrize("name, member", [("v.vec", ""), ("v.txt.GZ", ""), ("v.zip", ""), ("v.zip", "v.50d.txt")])
-def test_packed_vectors_and_words_with_blanks_are_read(tmp_path, name, member):
+def test_compressed_files_and_words_with_blanks_are_read(tmp_path, name, member):
     path = tmp_path / "glove" / name
     path.parent.mkdir()
     path.write_bytes(gzip.compress(VECTORS) if path.suffix == ".GZ" else VECTORS)
@@ -78,12 +78,12 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("lines, message", BROKEN.values(), ids=BROKEN)
-def test_a_broken_line_is_named(tmp_path, lines, message):
+def test_an_error_names_the_broken_line(tmp_path, lines, message):
     with pytest.raises(UserError, match=f"v.txt[,:] {message}"):
         glove.read(write(tmp_path / "v.txt", *lines), WORDS)
 
 
-def test_a_named_file_comes_before_the_usual_one(tmp_path):
+def test_a_given_file_comes_before_the_default_file(tmp_path):
     (tmp_path / "glove").mkdir()
     write(tmp_path / "glove" / "glove.6B.50d.subset.txt", "a0 1 2")
     write(tmp_path / "glove" / "glove.6B.100d.txt", "a0 9 9")
@@ -93,12 +93,12 @@ def test_a_named_file_comes_before_the_usual_one(tmp_path):
     assert named.vectors.tolist() == [[3, 4]] and named.name.startswith("mine.txt, ")
 
 
-def test_without_a_file_vectors_are_trained_once(tmp_path, monkeypatch):
+def test_without_a_file_vectors_are_trained_only_once(tmp_path, monkeypatch):
     for _ in range(2):
         vectors = glove.load(["good", "bad", "new"], [["good", "food"], ["bad"]], "builtin", None, tmp_path)
         assert vectors.found.tolist() == [True, True, False] and "trained" in vectors.name
         assert vectors.vectors.shape == (3, glove.SIZE)
-        monkeypatch.setattr(glove, "train", None)  # not needed again
+        monkeypatch.setattr(glove, "train", None)  # must not be called again
 
 
 def test_coverage_counts_words_and_their_occurrences():
@@ -107,14 +107,14 @@ def test_coverage_counts_words_and_their_occurrences():
 
 
 @pytest.mark.parametrize("window, repeated", [(2, []), (3, [(0, 0, 2 / 3)])])
-def test_cooccurrences(window, repeated):
+def test_cooccurrences_are_weighted_by_distance(window, repeated):
     i, j, x = glove.cooccurrences([["a", "b", "rare", "a"], ["b"]], {"a": 0, "b": 1}, window)
-    expected = [*repeated, (0, 1, 1.5), (1, 0, 1.5)]  # 1 for neighbours, 1/2 across "rare"
+    expected = [*repeated, (0, 1, 1.5), (1, 0, 1.5)]  # 1 for neighbors, 1/2 across "rare"
     assert [*zip(i.tolist(), j.tolist(), x.tolist(), strict=True)] == [pytest.approx(triple) for triple in expected]
 
 
-def test_training_is_adagrad_on_the_cost_of_the_paper():
-    sentences, words = [["a", "b", "c"], ["a", "b"]] * 9, ["a", "b", "c"]  # a and b meet more than X_MAX times
+def test_training_is_adagrad_on_the_papers_cost():
+    sentences, words = [["a", "b", "c"], ["a", "b"]] * 9, ["a", "b", "c"]  # a and b co-occur more than X_MAX times
     i, j, x = map(torch.tensor, glove.cooccurrences(sentences, {word: k for k, word in enumerate(words)}))
     assert x.max() > glove.X_MAX > x.min()
     table = (torch.rand(6, 3, generator=glove._generator("glove", 3)) - 0.5) / 2  # three words, then three contexts

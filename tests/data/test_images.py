@@ -1,4 +1,4 @@
-"""data/images.py: any photo becomes an upright RGB image; a set is complete, in a fixed order, or a one-line error."""
+"""data/images.py: any photo becomes an upright RGB image; a set has a fixed order, and its errors are one line."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ NAN = Image.fromarray(np.full((8, 8), np.nan, np.float32))
 
 
 def corner_image(mode="RGB"):
-    """40 x 20 pixels, grey but for a red square at the top left."""
+    """A gray image of 40 x 20 pixels with a red square at the top left."""
     image = Image.new("RGB", (40, 20), (90, 90, 90))
     image.paste(RED, (0, 0, 10, 10))
     return image.convert(mode)
@@ -42,7 +42,7 @@ def test_a_photo_is_turned_upright(tmp_path, orientation, top, left):
 
 
 @pytest.mark.parametrize("name", ["RGB.jpg", "CMYK.jpg", "RGB.png", "RGB.bmp", "RGB.gif", "RGB.tif", "RGB.webp"])
-def test_every_usual_format_is_read(tmp_path, name):
+def test_every_common_format_is_read(tmp_path, name):
     corner_image(name.split(".")[0]).save(tmp_path / name)
     assert np.abs(pixels(tmp_path / name)[3, 3] - RED).max() <= 30
 
@@ -55,13 +55,13 @@ def test_every_usual_format_is_read(tmp_path, name):
     (np.float32, [-1, 0, 3], [0, 63, 255]),
     (np.uint16, [0, 2048, 4095], [0, 127, 255]),
 ])  # fmt: skip
-def test_sixteen_bits_and_floats_are_scaled_to_eight(tmp_path, kind, levels, expected):
+def test_16_bit_and_float_pixels_are_scaled_to_8_bits(tmp_path, kind, levels, expected):
     Image.fromarray(np.array([levels], kind)).save(tmp_path / "scan.tif")
     assert pixels(tmp_path / "scan.tif")[0, :, 0].tolist() == expected
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
-def test_transparent_pixels_are_put_on_white(tmp_path, mode):
+def test_transparent_pixels_are_blended_with_white(tmp_path, mode):
     image, black = Image.new(mode, (3, 1), 0), (0,) * (len(mode) - 1)
     for x, alpha in ((1, 128), (2, 255)):
         image.putpixel((x, 0), (*black, alpha))
@@ -69,7 +69,7 @@ def test_transparent_pixels_are_put_on_white(tmp_path, mode):
     assert pixels(tmp_path / "photo.png")[0, :, 0].tolist() == [255, 127, 0]
 
 
-def test_photos_are_read_in_the_order_of_their_names(photos):
+def test_photos_are_sorted_by_name(photos):
     (photos / "val" / "ants" / "ants0.png").rename(photos / "val" / "ants" / "C.PNG")
     found = images.load(None, photos, None)
     names = [Path(path).name for path, _ in found.val.samples]
@@ -88,7 +88,7 @@ def test_files_and_folders_of_other_programs_are_ignored(photos):
     assert (len(found.train), found.classes) == (12, ["ants", "bees"])
 
 
-def test_links_that_lead_back_up_are_not_followed(photos, tmp_path):
+def test_links_to_parent_folders_are_not_followed(photos, tmp_path):
     (tmp_path / "more").mkdir()
     corner_image().save(tmp_path / "more" / "ant.png")
     for name, target in (("again", "."), ("above", ".."), ("more", tmp_path / "more"), ("twice", tmp_path / "more")):
@@ -100,7 +100,7 @@ def test_links_that_lead_back_up_are_not_followed(photos, tmp_path):
         images.load(None, photos, None)
 
 
-def test_files_that_are_passed_over_are_counted(photos, capsys):
+def test_skipped_files_are_counted(photos, capsys):
     for name in ("IMG_1.HEIC", "IMG_2.HEIC"):
         (photos / "train" / "ants" / name).touch()
     assert len(images.load(None, photos, None).train) == 12
@@ -127,20 +127,20 @@ BAD_SETS = {
 
 
 @pytest.mark.parametrize("spoil, words", BAD_SETS.values(), ids=BAD_SETS)
-def test_a_bad_set_is_a_usererror_with_the_cure(photos, spoil, words):
+def test_errors_of_a_bad_set_name_the_cause(photos, spoil, words):
     spoil(photos)
     with pytest.raises(UserError, match=words):
         images.load(None, photos, None)
 
 
 @pytest.mark.parametrize("error, kind", [(MemoryError(), MemoryError), (PermissionError(13, "denied"), UserError)])
-def test_the_machines_trouble_is_not_a_broken_photo(monkeypatch, error, kind):
+def test_machine_errors_do_not_advise_replacing_the_photo(monkeypatch, error, kind):
     monkeypatch.setattr(Image, "open", Mock(side_effect=error))
     with pytest.raises(kind, match="^(?!.*replace)"):
         images.open_photo("photo.png")
 
 
-def test_the_fingerprint_changes_with_the_photos_only(photos):
+def test_the_fingerprint_changes_only_with_the_photos(photos):
     prints = [images.load(None, photos, None).fingerprint]
     photos = photos.rename(photos.with_name("elsewhere"))
     assert images.load(None, photos, None).fingerprint == prints[0]
@@ -151,7 +151,7 @@ def test_the_fingerprint_changes_with_the_photos_only(photos):
     assert len(set(prints)) == 4
 
 
-def test_the_real_set_has_its_published_counts(hw2_data, tmp_path):
+def test_the_real_set_has_the_published_counts(hw2_data, tmp_path):
     found = images.load(hw2_data, None, tmp_path)
     assert (len(found.train), len(found.val), found.classes) == (243, 153, ["ants", "bees"])  # without a broken GIF
     assert (found.real, found.name) == (True, "hymenoptera_data (ants and bees, real photos)")

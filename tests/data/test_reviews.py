@@ -1,4 +1,4 @@
-"""data/reviews.py: files, errors with their line, tokens of raw text, the built-in sentences."""
+"""data/reviews.py: files, errors that name the line, tokens of raw text, the built-in sentences."""
 
 import pytest
 
@@ -11,14 +11,14 @@ GOOD = "1 the soup was great .\n0 it was n't .\n"
 
 @pytest.fixture
 def folder(tmp_path):
-    """A whole set of two sentences a file."""
+    """A complete set with two sentences per file."""
     for name in reviews.SPLITS:
         (tmp_path / f"{name}.txt").write_text(GOOD)
-    (tmp_path / "unlabelled.txt").write_text("so so .\nnever again !\n\n \n")  # empty lines at the end do not count
+    (tmp_path / "unlabelled.txt").write_text("so so .\nnever again !\n\n \n")  # empty lines at the end are ignored
     return tmp_path
 
 
-def test_a_set_is_read_in_the_order_of_its_files(folder):
+def test_sentences_keep_the_order_of_their_files(folder):
     sets = reviews.load(folder, None)
     assert sets.train.sentences == [["the", "soup", "was", "great", "."], ["it", "was", "n't", "."]]
     assert sets.dev.labels == sets.test.labels == [1, 0] and sets.real
@@ -34,7 +34,7 @@ def test_files_of_other_editors_are_read(folder, content):
 
 
 @pytest.mark.parametrize("name", reviews.SPLITS)
-def test_raw_reviews_are_tokenized_as_predictions_are(folder, capsys, name):
+def test_raw_reviews_are_tokenized_with_a_message(folder, capsys, name):
     (folder / f"{name}.txt").write_text("1 The Food was GREAT, really!\n0 Never again.\n")
     tokens = [reviews.tokenize("The Food was GREAT, really!"), ["never", "again", "."]]
     assert getattr(reviews.load(folder, None), name).sentences == tokens
@@ -57,13 +57,13 @@ BROKEN = {  # what is wrong: (file, its content, message)
     "a zip archive": ("train", b"PK\3\4\x14\0", "line 1: .*unpack it"),
     "a gzip archive": ("train", b"\x1f\x8b\x08\0", "line 1: .*unpack it"),
     "one class only": ("train", b"1 good\n1 fine\n", r"both labels, 0 and 1; has labels \[1\]"),
-    "an unlabelled line without words": ("unlabelled", b"good\n \nbad\n", "line 2: is empty"),
-    "an empty unlabelled file": ("unlabelled", b"", "line 1: is empty"),
+    "an unlabeled line without words": ("unlabelled", b"good\n \nbad\n", "line 2: is empty"),
+    "an empty unlabeled file": ("unlabelled", b"", "line 1: is empty"),
 }
 
 
 @pytest.mark.parametrize("name, content, message", BROKEN.values(), ids=BROKEN)
-def test_a_broken_file_is_named_with_its_line(folder, name, content, message):
+def test_an_error_names_the_broken_file_and_line(folder, name, content, message):
     file = folder / f"{name}.txt"
     file.unlink() if content is None else file.write_bytes(content)
     with pytest.raises(UserError, match=f"{name}.txt.*{message}"):
@@ -78,11 +78,11 @@ def test_a_part_has_half_of_each_label(folder):
     assert len(part.dev) == len(part.test) == 2 and len(part.unlabelled) == 2
 
 
-def test_the_real_set_has_the_known_sizes(hw2_data, capsys):
+def test_the_real_set_has_the_published_sizes(hw2_data, capsys):
     sets = reviews.load(hw2_data, None)
     assert [len(split) for split in (sets.train, sets.dev, sets.test, sets.unlabelled)] == [40_000, *3 * [10_000]]
     assert sum(sets.train.labels) == 20_000 and max(map(len, sets.test.sentences)) <= 15
-    assert not capsys.readouterr().out  # it is not taken for raw text
+    assert not capsys.readouterr().out  # no message about raw text
 
 
 @pytest.mark.parametrize(
@@ -108,13 +108,13 @@ def test_raw_text_becomes_tokens_like_the_course_files(text, tokens):
     assert reviews.tokenize(text) == tokens.split()
 
 
-def test_tokens_of_the_real_sentences_stay_as_they_are(hw2_data):
+def test_tokenizing_the_real_sentences_changes_almost_none(hw2_data):
     split = reviews.read_labelled(hw2_data / "dev.txt")
     changed = sum(reviews.tokenize(" ".join(sentence)) != sentence for sentence in split.sentences)
     assert changed <= 0.005 * len(split)
 
 
-def test_the_builtin_set_has_the_layout_of_the_real_one(tmp_path, monkeypatch):
+def test_the_built_in_set_has_the_layout_of_the_real_one(tmp_path, monkeypatch):
     small = {"train": 20, "dev": 10, "test": 10, "unlabelled": 5}
     monkeypatch.setattr(sentences.splits, "__defaults__", (0, small))
     sets = reviews.load("builtin", tmp_path)

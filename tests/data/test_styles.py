@@ -1,4 +1,4 @@
-"""data/styles.py: the course's pictures where they are, else the drawn ones."""
+"""data/styles.py: the course's pictures if they exist, the drawn pictures otherwise."""
 
 import pytest
 from PIL import Image
@@ -21,13 +21,13 @@ def test_the_courses_pictures_are_found(folder):
     assert found.styles == {name: folder / "styles" / f"{name}.jpg" for name in styles.STYLES}
 
 
-def test_a_missing_picture_is_a_usererror_with_the_command(folder):
+def test_a_missing_picture_error_has_the_download_command(folder):
     (folder / "styles" / "the_scream.jpg").unlink()
     with pytest.raises(UserError, match=r"the_scream\.jpg: .*python -m data\.download styles --data"):
         styles.load(folder, folder / "cache")
 
 
-def test_drawn_pictures_stand_in_and_are_always_the_same(tmp_path, monkeypatch):
+def test_drawn_pictures_are_the_fallback_and_reproducible(tmp_path, monkeypatch):
     pixel = lambda rng: Image.new("L", (1, 1), int(rng.integers(256)))  # noqa: E731
     monkeypatch.setattr(styles, "DRAWINGS", {name: (file, pixel) for name, (file, _) in styles.DRAWINGS.items()})
     found, again = (styles.load("builtin", tmp_path / name) for name in "ab")

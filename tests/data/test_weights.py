@@ -1,4 +1,4 @@
-"""data/weights.py: weights are found in the documented order, and a file that does not fit is a one-line error."""
+"""data/weights.py: files are found in the documented order, and an unusable file gives a one-line error."""
 
 import json
 
@@ -37,19 +37,19 @@ def test_files_are_found_in_the_documented_order(tmp_path, monkeypatch):
     assert weights.find(ARCH, put(tmp_path, {})) == tmp_path / "weights" / f"{ARCH}.pth"
 
 
-def test_pixels_are_normalized_as_published_and_back():
+def test_pixels_are_normalized_as_published_and_restored():
     image = torch.rand(3, 4, 5)
     normalized = transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))(image)
     assert torch.allclose(transforms.Normalize(weights.MEAN, weights.STD)(image), normalized)
     np.testing.assert_allclose(weights.to_pixels(normalized), image.permute(1, 2, 0), atol=1e-6)
 
 
-def test_weights_that_are_not_built_in_are_a_usererror():
+def test_weights_that_are_not_built_in_raise_a_user_error():
     with pytest.raises(UserError, match="--arch vgg11: .*leave out --data builtin"):
         weights.load("vgg11", "builtin")
 
 
-def test_choose_prefers_the_flag_then_the_usual_weights(tmp_path, state, capsys):
+def test_choose_prefers_the_flag_then_the_default_weights(tmp_path, state, capsys):
     put(tmp_path, state)
     assert weights.choose("squeezenet1_1", tmp_path, True, ARCH, "vgg11").arch == "squeezenet1_1"
     assert weights.choose(None, tmp_path, True, ARCH, "squeezenet1_1").arch == ARCH
@@ -74,7 +74,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_a_network_has_exactly_the_weights_of_the_file(tmp_path, state, kind):
+def test_networks_have_exactly_the_weights_of_the_file(tmp_path, state, kind):
     saved = FILES[kind](state)
     found = weights.load(ARCH, put(tmp_path, saved)).network().state_dict()
     saved = FILES[kind](state) if "a " not in kind else state
@@ -82,18 +82,18 @@ def test_a_network_has_exactly_the_weights_of_the_file(tmp_path, state, kind):
 
 
 @pytest.mark.parametrize("arch", ["regnet_x_400mf", "googlenet", "mnasnet0_5"])
-def test_networks_of_odd_construction_are_read(tmp_path, arch):
+def test_networks_with_unusual_constructors_are_read(tmp_path, arch):
     network = weights.load(arch, put(tmp_path, weights.build(arch, 3).state_dict(), arch)).network()
     assert network.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, 3)
 
 
-def test_old_names_of_densenet_and_vit_are_understood():
+def test_old_names_of_densenet_and_vit_are_converted():
     old = "features.denseblock1.denselayer2.norm.1.weight", "encoder.layers.encoder_layer_0.mlp.linear_2.bias"
     new = "features.denseblock1.denselayer2.norm1.weight", "encoder.layers.encoder_layer_0.mlp.3.bias"
     assert tuple(map(weights.modern_key, old)) == new == tuple(map(weights.modern_key, new))
 
 
-def test_other_weights_have_another_name_and_fingerprint(tmp_path, state):
+def test_other_weights_have_a_new_name_and_fingerprint(tmp_path, state):
     first = weights.load(ARCH, put(tmp_path, state))
     other = weights.load(ARCH, put(tmp_path, {**state, "fc.bias": state["fc.bias"] + 1}))
     assert first.name != other.name and first.name.startswith(f"{ARCH} ({ARCH}.pth, SHA-256 ")
@@ -112,13 +112,13 @@ BAD_STATES = {
 
 
 @pytest.mark.parametrize("spoil, words", BAD_STATES.values(), ids=BAD_STATES)
-def test_weights_that_do_not_fit_are_a_usererror(tmp_path, state, spoil, words):
+def test_weights_that_do_not_fit_raise_a_user_error(tmp_path, state, spoil, words):
     with pytest.raises(UserError, match=rf"{ARCH}\.pth: .*{words}"):
         weights.load(ARCH, put(tmp_path, spoil(state)))
 
 
 @pytest.mark.parametrize("spoil", [lambda good: b"", lambda good: b"<html>", lambda good: good[: len(good) // 2]])
-def test_a_broken_file_is_one_line_with_its_name(tmp_path, state, spoil, recwarn):
+def test_a_broken_file_gives_one_line_with_its_name(tmp_path, state, spoil, recwarn):
     path = put(tmp_path, state) / "weights" / f"{ARCH}.pth"
     path.write_bytes(spoil(path.read_bytes()))
     with pytest.raises(UserError, match=rf"{ARCH}\.pth: cut short, .*get it again"):
@@ -133,11 +133,11 @@ def test_only_folded_batch_norm_is_not_trainable(tmp_path, state):
 
 
 @pytest.mark.parametrize("arch, builtin, size", [("resnet18", False, 256), (ARCH, True, 146), ("vit_b_16", False, 224)])
-def test_validation_photos_are_larger_where_they_may_be(arch, builtin, size):
+def test_validation_photos_are_larger_if_the_network_allows(arch, builtin, size):
     assert weights.Weights(arch, {}, "some weights", builtin).val_size == size
 
 
-def test_the_built_in_weights_never_saw_an_ant_or_a_bee():
+def test_built_in_weights_were_not_trained_on_ants_or_bees():
     classes = json.loads((weights.BUILTIN / "pretrain.json").read_text())["classes"]
     assert classes == list(creatures.PRETRAINING) and not set(classes) & set(creatures.TARGETS)
 

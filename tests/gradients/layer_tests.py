@@ -1,4 +1,4 @@
-"""What every pair of forward and backward must do: the tests that a layer's test class inherits."""
+"""Tests that every forward/backward pair must pass; a layer's test class inherits them."""
 
 import numpy as np
 import pytest
@@ -27,12 +27,12 @@ def autograd(function, inputs, douts):
     return [out.detach().numpy() for out in outs], [gradient.numpy() for gradient in gradients]
 
 
-@pytest.mark.filterwarnings("error")  # numpy's too: an overflow or a NaN fails the test
+@pytest.mark.filterwarnings("error")  # including numpy's warnings of overflow and NaN
 class LayerTests:
-    """A subclass names `functions` (forward, backward), the same function `in_torch`, and the arguments of backward,
-    `douts`. Its inputs(r, T, N, D, H) makes the arguments of forward; r(shape) gives random numbers."""
+    """A subclass defines `functions` (forward, backward), the same function `in_torch`, the names `douts` of backward's
+    arguments, and inputs(r, T, N, D, H), which returns forward's arguments; r(shape) draws random numbers."""
 
-    bound = 1e-7  # of the relative error against numeric differences
+    bound = 1e-7  # on the relative error against numeric gradients
     douts = ("dout",)
 
     def make(self, T=4, N=3, D=5, H=6, seed=0):
@@ -43,14 +43,14 @@ class LayerTests:
         return list(gradients) if isinstance(gradients, tuple) else [gradients]
 
     def run(self, inputs, layout=np.array):
-        """Outputs and gradients in one list, and the random gradients of the outputs."""
+        """Returns outputs and gradients in one list, and the random gradients of the outputs."""
         *outs, cache = self.functions[0](*inputs.values())
         rng = np.random.default_rng(1)
         douts = [rng.standard_normal(out.shape).astype(out.dtype) for out in outs]
         return [*outs, *self.backward(*map(layout, douts), cache)], douts
 
     @pytest.mark.parametrize("sizes", SIZES, ids=str)
-    def test_gradients_match_numeric_differences(self, sizes):
+    def test_gradients_match_numeric_gradients(self, sizes):
         errors = check_layer(*self.functions, **self.make(*sizes))
         assert max(errors.values()) < self.bound, errors
 
@@ -63,13 +63,13 @@ class LayerTests:
             assert relative_error(a, w) < 1e-11
 
     @pytest.mark.parametrize("layout", LAYOUTS)
-    def test_any_layout_gives_the_same(self, layout):
+    def test_memory_layout_does_not_change_results(self, layout):
         inputs, layout = self.make(), LAYOUTS[layout]
         found, _ = self.run({name: layout(a) for name, a in inputs.items()}, layout)
         for a, w in zip(found, self.run(inputs)[0], strict=True):
             assert type(a) is np.ndarray and relative_error(a, w) < 1e-13
 
-    def test_two_forwards_do_not_disturb_each_other(self):
+    def test_a_cache_survives_another_forward(self):
         inputs = self.make()
         found, douts = self.run(inputs)
         *first, cache = self.functions[0](*inputs.values())
@@ -80,7 +80,7 @@ class LayerTests:
         assert not any(np.shares_memory(a, b) for a in again for b in [*inputs.values(), *douts])
 
     @pytest.mark.parametrize("dtype, bound", [(np.float16, 0.05), (np.float32, 1e-5), (np.int8, 1e-13)])
-    def test_float_types_stay_and_integers_become_float64(self, dtype, bound):
+    def test_float_dtypes_are_kept_and_integers_become_float64(self, dtype, bound):
         inputs = self.make()
         given = {k: (3 * a).astype(dtype) for k, a in inputs.items() if a.dtype.kind == "f"}
         exact, _ = self.run({**inputs, **{k: a.astype(np.float64) for k, a in given.items()}})
@@ -95,23 +95,23 @@ class LayerTests:
         if any(a.size == 0 for a in inputs.values()):
             assert not any(g.any() for g in gradients)
 
-    def test_a_wrong_shape_is_a_value_error_with_the_name(self):
+    def test_a_wrong_shape_raises_a_value_error_with_the_name(self):
         inputs = self.make()
         for name, value in inputs.items():
             for wrong in (value[None], np.repeat(value, 2, axis=-1)) if value.dtype.kind == "f" else ():
                 with pytest.raises(ValueError, match=r"^\w+ has shape .*, expected \(") as error:
                     out, cache = self.functions[0](*{**inputs, name: wrong}.values())
-                    self.backward(self.run(inputs)[0][0], cache)  # another size of the embedding shows here
+                    self.backward(self.run(inputs)[0][0], cache)  # catches a wrong size of the embedding
                 assert str(error.value).split()[0] in (*inputs, *self.douts)
 
-    def test_a_wrong_dout_is_a_value_error_with_the_name(self):
+    def test_a_wrong_dout_raises_a_value_error_with_the_name(self):
         *outs, cache = self.functions[0](*self.make().values())
         for k, name in enumerate(self.douts):
             for wrong in (outs[k][:-1], outs[k][..., :-1], outs[k][None]):
                 with pytest.raises(ValueError, match=rf"^{name} has shape .*, expected "):
                     self.backward(*outs[:k], wrong, *outs[k + 1 :], cache)
 
-    def test_masked_arrays_and_complex_numbers_are_type_errors(self):
+    def test_masked_and_complex_arrays_raise_type_errors(self):
         inputs = self.make()
         for name, value in inputs.items():
             for wrong, message in ((np.ma.array(value), f"^{name} is a masked array"), (1j * value, "expected ")):
@@ -128,12 +128,12 @@ class RecurrentTests(LayerTests):
 
 
 class SequenceTests(RecurrentTests):
-    """A subclass names the `step` (forward, backward) too, and its number of `states`: h, or h and c."""
+    """A subclass also defines the `step` (forward, backward) and its number of `states`: h, or h and c."""
 
     bound, douts, states = 1e-6, ("dh",), 1
 
     @pytest.mark.parametrize("sizes", [(4, 3, 5, 6), (9, 4, 16, 32)], ids=str)
-    def test_a_sequence_equals_its_steps(self, sizes):
+    def test_a_sequence_equals_its_steps_one_by_one(self, sizes):
         x, h0, *weights = self.make(*sizes).values()
         (h, dx, *found), [dh] = self.run(self.make(*sizes))
         states = [h0, np.zeros_like(h0)][: self.states]
@@ -152,5 +152,5 @@ class SequenceTests(RecurrentTests):
 
 
 def lin(a, b, *shape):
-    """np.linspace in a shape, as in the course's own checks."""
+    """np.linspace reshaped, as in the course's checks."""
     return np.linspace(a, b, num=int(np.prod(shape))).reshape(shape)

@@ -1,4 +1,4 @@
-"""The captioning model's loss: numeric gradients, the same model in PyTorch, padding, vocabularies."""
+"""The loss of CaptioningRNN: numeric gradients, the same model in PyTorch, padding, vocabularies."""
 
 import numpy as np
 import pytest
@@ -15,14 +15,14 @@ FEATURES = np.random.default_rng(1).standard_normal((3, 4))
 
 
 def model_of(cell, dtype=np.float64, seed=0):
-    """A small model with weights so large that its words depend on the photo and on one another."""
+    """A small model with weights so large that its words depend on the photo and on each other."""
     model, rng = CaptioningRNN(WORDS, 4, 3, 5, cell, dtype, seed), np.random.default_rng(seed)
     model.params = {name: rng.standard_normal(w.shape).astype(dtype) for name, w in model.params.items()}
     return model
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
-def test_gradients_match_numeric_differences(cell, dropout):
+def test_gradients_match_numeric_gradients(cell, dropout):
     model = model_of(cell)
     _, grads = model.loss(FEATURES, CAPTIONS, np.random.default_rng(5), dropout, dropout, dropout)
 
@@ -48,7 +48,7 @@ def test_loss_and_gradients_match_pytorch(cell, word_dropout):
         assert relative_error(grads[name], parameter.grad.numpy()) < 1e-10, name
 
 
-def test_word_dropout_replaces_the_words_read_by_unk(cell):
+def test_word_dropout_replaces_input_words_by_unk(cell):
     model, twin = model_of(cell), model_of(cell)
     keep = [WORDS["<START>"], WORDS["<UNK>"]]
     twin.params["W_embed"] = np.where(
@@ -58,7 +58,7 @@ def test_word_dropout_replaces_the_words_read_by_unk(cell):
     assert loss == pytest.approx(twin.loss(FEATURES, CAPTIONS)[0], rel=1e-12) != model.loss(FEATURES, CAPTIONS)[0]
 
 
-def test_loss_of_a_vocabulary_with_gaps_is_the_published_one(cell):
+def test_loss_with_vocabulary_gaps_has_the_published_value(cell):
     model = CaptioningRNN({"<NULL>": 0, "cat": 2, "dog": 3}, 20, 30, 40, cell, np.float64)
     for name, w in model.params.items():
         w.flat = np.linspace(-1.4, 1.3, w.size)
@@ -76,7 +76,7 @@ def test_padding_changes_neither_loss_nor_gradients(cell):
     assert longer_loss == loss and all(np.array_equal(grads[name], longer[name]) for name in grads)
 
 
-def test_float32_stays_and_no_argument_changes(cell):
+def test_loss_keeps_float32_and_changes_no_argument(cell):
     model, features, captions = model_of(cell, np.float32), FEATURES.copy(), CAPTIONS.astype(np.int32)
     loss, grads = model.loss(features, captions, np.random.default_rng(0), 0.3)
     assert {dw.dtype for dw in (*grads.values(), loss)} == {np.dtype(np.float32)}
@@ -84,7 +84,7 @@ def test_float32_stays_and_no_argument_changes(cell):
     assert all(np.array_equal(w, model_of(cell, np.float32).params[name]) for name, w in model.params.items())
 
 
-def test_wrong_arguments_are_named(cell):
+def test_errors_name_the_wrong_argument(cell):
     model = model_of(cell)
     for features, captions, error, message in (
         (FEATURES, np.where(CAPTIONS == 5, 9, CAPTIONS), IndexError, r"captions\[0, 2\] is 9"),

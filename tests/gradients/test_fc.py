@@ -21,7 +21,7 @@ class TestFC(LayerTests):
     def inputs(self, r, T, N, D, H):
         return {"x": r((N, D, 2)), "w": r((2 * D, H)), "b": r(H)}
 
-    def test_a_wrong_shape_is_a_value_error_with_the_name(self):
+    def test_a_wrong_shape_raises_a_value_error_with_the_name(self):
         x, w, b = self.make().values()
         for name, arguments in {"x": (x[0, 0], w, b), "w": (x, w[1:], b), "b": (x, w, b[None])}.items():
             with pytest.raises(ValueError, match=f"^{name} has shape .*, expected "):
@@ -29,7 +29,7 @@ class TestFC(LayerTests):
 
 
 @pytest.mark.parametrize("dtype, tolerance", [(np.float16, 3e-3), (np.float32, 1e-6), (np.float64, 1e-14)])
-def test_sigmoid_is_exact_at_both_ends_and_keeps_the_dtype(dtype, tolerance):
+def test_sigmoid_is_exact_for_large_inputs_and_keeps_the_dtype(dtype, tolerance):
     x = np.linspace(-1000, 1000, 2001).astype(dtype)
     out, exact = sigmoid(x), torch.sigmoid(torch.tensor(x, dtype=torch.float64)).numpy()
     assert out.dtype == dtype
@@ -37,11 +37,8 @@ def test_sigmoid_is_exact_at_both_ends_and_keeps_the_dtype(dtype, tolerance):
     assert sigmoid(np.array([3, 200], np.uint8)) == pytest.approx([1 / (1 + np.exp(-3)), 1])
 
 
-# ---- softmax loss
-
-
 @pytest.mark.parametrize("N, V", [(1, 1), (1, 5), (6, 1), (7, 10)])
-def test_softmax_loss_gradient(rng, N, V):
+def test_softmax_loss_matches_numeric_gradient_and_autograd(rng, N, V):
     x, y = 3 * rng.standard_normal((N, V)), rng.integers(0, V, N)
     assert check_loss(softmax_loss, x, y) < 1e-7
     [loss], [dx] = autograd(F.cross_entropy, {"x": x, "y": y}, [np.array(1.0)])
@@ -59,7 +56,7 @@ def test_softmax_loss_is_stable_and_keeps_the_dtype(dtype):
     assert np.array_equal(x, before)
 
 
-def test_softmax_loss_names_wrong_labels():
+def test_softmax_loss_errors_name_the_wrong_argument():
     for y, error, message in (
         ([0, 4, -1], IndexError, r"y\[2\] is -1, outside 0 \.\.\. 4"),
         ([0, 1], ValueError, r"y has shape \(2,\), expected \(N\) = \(3\)"),
@@ -73,10 +70,7 @@ def test_softmax_loss_names_wrong_labels():
         softmax_loss(np.zeros((0, 5)), np.zeros(0, int))
 
 
-# ---- dropout
-
-
-def test_dropout_gradient(rng):
+def test_dropout_gradient_matches_numeric_gradient(rng):
     x = rng.standard_normal((5, 3, 4))
     errors = check_layer(lambda x: dropout_forward(x, 0.3, np.random.default_rng(1)), dropout_backward, x=x)
     assert errors["x"] < 1e-7
@@ -92,13 +86,13 @@ def test_dropout_drops_with_probability_p_and_keeps_the_mean(rng, dtype):
     assert out.dtype == dropout_backward(x, cache).dtype == dtype
 
 
-def test_dropout_of_nothing_is_the_identity_and_draws_nothing(rng):
+def test_dropout_with_p_0_is_the_identity_and_needs_no_rng(rng):
     x = rng.standard_normal((4, 5)).astype(np.float32)
     out, cache = dropout_forward(x, 0, None)
     assert np.array_equal(out, x) and np.array_equal(dropout_backward(x, cache), x)
 
 
-def test_dropout_keeps_an_element_whose_number_is_exactly_p():
+def test_dropout_keeps_an_element_if_its_random_number_is_p():
     class Halves:
         def random(self, shape, dtype):
             return np.full(shape, 0.5, dtype)
@@ -106,7 +100,7 @@ def test_dropout_keeps_an_element_whose_number_is_exactly_p():
     assert dropout_forward(np.ones((2, 3)), 0.5, Halves())[0].tolist() == [[2, 2, 2], [2, 2, 2]]
 
 
-def test_dropout_names_a_wrong_p_or_dout(rng):
+def test_dropout_errors_name_a_wrong_p_or_dout(rng):
     for p in (-0.1, 1, float("nan")):
         with pytest.raises(ValueError, match=f"p is {p}"):
             dropout_forward(np.zeros(3), p, rng)

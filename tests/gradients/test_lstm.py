@@ -42,7 +42,7 @@ class TestLSTM(SequenceTests):
 
 
 @pytest.mark.parametrize("number", [0, np.float64(0.5)])
-def test_lstm_step_takes_one_number_for_prev_c(number):
+def test_lstm_step_accepts_a_number_as_prev_c(number):
     x, prev_h, prev_c, *weights = (a.astype(np.float32) for a in TestLSTMStep().make().values())
     *outs, cache = lstm_step_forward(x, prev_h, number, *weights)
     *wanted, wanted_cache = lstm_step_forward(x, prev_h, np.full_like(prev_c, number), *weights)
@@ -51,7 +51,7 @@ def test_lstm_step_takes_one_number_for_prev_c(number):
     assert all(a.dtype == np.float32 and np.array_equal(a, w) for a, w in zip(outs, wanted, strict=True))
 
 
-def test_lstm_step_forward_gives_the_published_values():
+def test_lstm_step_forward_matches_published_values():
     next_h, next_c, _ = lstm_step_forward(
         lin(-0.1, 0.5, 3, 5), lin(-0.1, 0.5, 3, 4), lin(-0.8, 0.8, 3, 4),
         lin(-0.5, 0.3, 5, 16), lin(-0.6, 0.2, 4, 16), lin(-0.8, 0.6, 16),
@@ -60,13 +60,13 @@ def test_lstm_step_forward_gives_the_published_values():
     assert relative_error(next_c[0], [-0.23621572, -0.15684323, -0.0689127, 0.02702961]) < 1e-7
 
 
-def test_lstm_forward_gives_the_published_values():
+def test_lstm_forward_matches_published_values():
     h, _ = lstm_forward(
         lin(-0.1, 0.5, 2, 3, 4), lin(-0.1, 0.5, 3, 5), lin(-0.2, 0.3, 4, 20), lin(-0.2, 0.3, 5, 20), lin(-0.3, 0.1, 20)
     )
     assert relative_error(h[0, 1], [0.00824255, 0.01562256, 0.02335621, 0.03143392, 0.03984436]) < 1e-6
 
 
-def test_a_width_that_is_not_a_multiple_of_four_is_a_wrong_shape():
+def test_the_width_of_Wx_must_be_four_times_H():
     with pytest.raises(ValueError, match=r"^Wx has shape \(5, 25\), expected \(D, 4H\) = \(5, 24\)$"):
         lstm_forward(**{**TestLSTM().make(), "Wx": np.zeros((5, 25))})

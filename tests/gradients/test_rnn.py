@@ -30,7 +30,7 @@ class TestRNN(SequenceTests):
         return {"x": r((T, N, D)), "h0": r((N, H)), "Wx": r((D, H)), "Wh": r((H, H)), "b": r(H)}
 
 
-def test_rnn_step_forward_gives_the_published_values():
+def test_rnn_step_forward_matches_published_values():
     next_h, _ = rnn_step_forward(
         lin(-0.1, 0.5, 5, 10), lin(-0.1, 0.5, 5, 8), lin(-0.2, 0.3, 10, 8), lin(-0.2, 0.3, 8, 8), lin(-0.3, 0.1, 8)
     )
@@ -39,7 +39,7 @@ def test_rnn_step_forward_gives_the_published_values():
     assert relative_error(next_h[0], row0) < 1e-7 and relative_error(next_h[4], row4) < 1e-7
 
 
-def test_rnn_forward_gives_the_published_values():
+def test_rnn_forward_matches_published_values():
     h, _ = rnn_forward(
         lin(-0.1, 0.5, 2, 3, 4), lin(-0.1, 0.5, 3, 5), lin(-0.2, 0.3, 4, 5), lin(-0.2, 0.3, 5, 5), lin(-0.3, 0.1, 5)
     )

@@ -37,16 +37,13 @@ class TestTemporalFC(LayerTests):
         return {"x": r((N, T, D)), "w": r((D, H)), "b": r(H)}
 
 
-def test_temporal_fc_forward_gives_the_published_values():
+def test_temporal_fc_forward_matches_published_values():
     out, _ = temporal_fc_forward(lin(-0.1, 0.5, 3, 2, 5), lin(-0.1, 0.5, 5, 4), lin(-0.3, 0.1, 4))
     assert relative_error(out[0, 0], [-0.31860254, -0.19452511, -0.07044767, 0.05362976]) < 1e-7
 
 
-# ---- word embedding
-
-
 @pytest.mark.parametrize("shape, dtype", [((7,), np.int32), ((2, 3, 4), np.uint8)])
-def test_word_embedding_takes_any_shape_and_integer_type(rng, shape, dtype):
+def test_word_embedding_accepts_any_shape_and_integer_dtype(rng, shape, dtype):
     x, W = rng.integers(0, 5, shape).astype(dtype), rng.standard_normal((5, 3))
     out, cache = word_embedding_forward(x, W)
     assert np.array_equal(out, W[x])
@@ -56,14 +53,11 @@ def test_word_embedding_takes_any_shape_and_integer_type(rng, shape, dtype):
     assert relative_error(word_embedding_backward(dout, cache), wanted) < 1e-13
 
 
-def test_word_embedding_names_a_wrong_word():
+def test_word_embedding_errors_name_the_wrong_word():
     with pytest.raises(IndexError, match=r"x\[1, 2\] is 5, outside 0 \.\.\. 4"):
         word_embedding_forward(np.array([[0, 4, 0], [0, 0, 5]]), np.zeros((5, 2)))
     with pytest.raises(TypeError, match="x has dtype bool, expected integers"):
         word_embedding_forward(np.zeros((2, 3), bool), np.zeros((5, 2)))
-
-
-# ---- temporal softmax loss
 
 
 def torch_loss(x, y, mask):
@@ -73,7 +67,7 @@ def torch_loss(x, y, mask):
 MASKS = {
     "half": lambda rng, shape: rng.random(shape) < 0.5,
     "all": lambda rng, shape: np.ones(shape, bool),
-    "nothing": lambda rng, shape: np.zeros(shape, bool),
+    "none": lambda rng, shape: np.zeros(shape, bool),
     "weights": lambda rng, shape: rng.random(shape),
     "integers": lambda rng, shape: rng.integers(0, 2, shape),
 }
@@ -81,7 +75,7 @@ MASKS = {
 
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("N, T, V", [(3, 4, 5), (1, 4, 5), (3, 1, 5), (3, 4, 1), (1, 1, 1)])
-def test_temporal_softmax_loss_gradient(rng, mask, N, T, V):
+def test_temporal_softmax_loss_matches_numeric_and_autograd(rng, mask, N, T, V):
     x, y = 3 * rng.standard_normal((N, T, V)), rng.integers(0, V, (N, T))
     mask = MASKS[mask](rng, (N, T))
     assert check_loss(temporal_softmax_loss, x, y, mask) < 1e-7
@@ -103,12 +97,12 @@ def test_temporal_softmax_loss_keeps_float32(mask_dtype):
 
 
 @pytest.mark.parametrize("verbose", [{}, {"verbose": True}], ids=str)
-def test_temporal_softmax_loss_prints_the_shape_if_asked(capsys, verbose):
+def test_temporal_softmax_loss_prints_the_shape_if_verbose(capsys, verbose):
     temporal_softmax_loss(**GOOD, **verbose)
     assert ("(2, 3, 5)" in capsys.readouterr().out) == bool(verbose)
 
 
-def test_temporal_softmax_loss_names_wrong_arguments():
+def test_temporal_softmax_loss_errors_name_the_argument():
     for name, wrong, error, message in (
         ("x", np.zeros((2, 3)), ValueError, r"x has shape \(2, 3\), expected \(N, T, V\)"),
         ("y", np.zeros((2, 4), int), ValueError, r"y has shape \(2, 4\), expected \(N, T\) = \(2, 3\)"),

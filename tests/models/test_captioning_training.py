@@ -24,9 +24,6 @@ def arrays(seed, dtype=np.float64):
     return {name: rng.standard_normal(shape).astype(dtype) for name, shape in {"W": (31, 30), "b": (7,)}.items()}
 
 
-# ---- steps
-
-
 @pytest.mark.parametrize("dtype, tolerance", [(np.float64, 1e-12), (np.float32, 1e-4)])
 @pytest.mark.parametrize("betas, eps", [((0.9, 0.999), 1e-8), ((0.5, 0.9), 0.1)])
 def test_adam_steps_match_pytorch(betas, eps, dtype, tolerance):
@@ -62,7 +59,7 @@ def test_minibatches_hold_every_caption_once(count, size, pool):
     assert sorted(map(len, batches), reverse=True) == [size] * (count // size) + [count % size] * (count % size > 0)
 
 
-def test_captions_of_a_pool_are_sorted_by_length():
+def test_a_pool_is_split_into_minibatches_by_length():
     lengths = np.random.default_rng(0).integers(3, 20, 60)
     batches = ic.minibatches(lengths, 6, 10, np.random.default_rng(1))
     spans = [(lengths[batch].min(), lengths[batch].max()) for batch in batches]
@@ -70,7 +67,7 @@ def test_captions_of_a_pool_are_sorted_by_length():
     assert spans != sorted(spans)  # the minibatches are shuffled
 
 
-def test_learning_rate_decays_by_a_factor_an_epoch():
+def test_learning_rate_decays_by_a_factor_per_epoch():
     recipe = ic.Recipe(epochs=5, batch_size=1, lr=0.5, decay=0.9)
     assert [recipe.lr_at(progress) for progress in (0, 0.99, 1, 2.5)] == pytest.approx([0.5, 0.5, 0.45, 0.405])
 
@@ -80,11 +77,8 @@ def test_learning_rate_falls_to_zero_along_a_cosine():
     assert [recipe.lr_at(progress) for progress in (0, 1, 2, 4)] == pytest.approx([0.5, 0.25 + 0.125**0.5 / 2, 0.25, 0])
 
 
-# ---- training
-
-
 def toy_set(count=12):
-    """Captions of random words and lengths for as many photos of random features; val is train."""
+    """Random captions of random lengths, one for each photo, and random features; val equals train."""
     rng = np.random.default_rng(0)
     captions = np.zeros((count, 8), np.int32)
     for row in captions:
@@ -108,7 +102,7 @@ def equal(model, other):
 
 
 def figures_of(model):
-    """A figure for each epoch that depends only on the parameters."""
+    """Validation scores that depend only on the parameters."""
     return {"bleu4": float(np.abs(np.sin(50 * model.params["b_vocab"])).sum()), "bleu1": 0.5}
 
 
@@ -122,7 +116,7 @@ def test_training_overfits_a_few_captions(backend, cell):
 
 
 @both_cells
-def test_both_backends_take_the_same_steps(cell):
+def test_both_backends_have_nearly_equal_losses(cell):
     losses = [train(backend, cell, epochs=6)[1]["step_loss"] for backend in BACKENDS]
     assert len(losses[0]) == 18 and losses[0] == pytest.approx(losses[1], rel=2e-3)
 
@@ -137,7 +131,7 @@ def test_history_has_each_step_and_the_mean_of_each_epoch(backend):
 
 
 @both_backends
-def test_one_seed_gives_one_training_and_another_another(backend):
+def test_training_depends_only_on_the_seed(backend):
     first, again, other = (train(backend, seed=seed, dropout=0.3)[0] for seed in (5, 5, 6))
     assert equal(first, again) and not equal(first, other)
 
@@ -149,7 +143,7 @@ def test_one_seed_gives_one_training_and_another_another(backend):
     ids=["by BLEU-4", "by BLEU-1 of equals", "the first of equals"],
 )  # fmt: skip
 @both_backends
-def test_the_model_of_the_best_epoch_is_kept(backend, bleu4, bleu1, best):
+def test_training_returns_the_model_of_the_best_epoch(backend, bleu4, bleu1, best):
     seen, figures = [], zip(bleu4, bleu1, strict=True)
 
     def validate(model):
@@ -172,7 +166,7 @@ def test_a_loss_that_is_not_finite_names_the_flag(backend):
 
 @pytest.mark.parametrize("every, validate", [(1, figures_of), (2, None)], ids=["full", "small"])
 @both_backends
-def test_a_resumed_training_equals_an_undisturbed_one(tmp_path, monkeypatch, backend, every, validate):
+def test_resumed_training_equals_uninterrupted_training(tmp_path, monkeypatch, backend, every, validate):
     given = dict(backend=backend, validate=validate, epochs=5, every=every, dropout=0.3, pool=2, seed=7)
     model, history = train(**given)
     steps = iter(range(10))  # the training stops in the third epoch
@@ -180,12 +174,12 @@ def test_a_resumed_training_equals_an_undisturbed_one(tmp_path, monkeypatch, bac
         patch.setattr(ic, "check_finite", lambda *_: next(steps))
         train(**given, checkpoint=tmp_path / "c.pt")
     assert (tmp_path / "c.pt").exists()
-    for _ in range(2):  # the second time nothing is left to do
+    for _ in range(2):  # the second time, no epoch is left
         resumed, resumed_history = train(**given, checkpoint=tmp_path / "c.pt")
         assert equal(resumed, model) and {**resumed_history, "seconds": 0} == {**history, "seconds": 0}
 
 
-def test_validation_gives_the_loss_and_the_bleu_of_a_beam_search():
+def test_validation_returns_the_loss_and_beam_search_bleu():
     data, model = toy_set(), CaptioningRNN(toy_set().word_to_idx, 6, 10, 16, "lstm")
     found = ic.validation(model, data, 3)
     loss, _ = model.forward(data.features["val"][data.image_idxs["val"]], data.captions["val"])

@@ -21,11 +21,8 @@ def features_of(count):
     return np.random.default_rng(1).standard_normal((count, 4))
 
 
-# ---- the model
-
-
 @pytest.mark.parametrize("cell, gates", [("rnn", 1), ("lstm", 4)])
-def test_parameters_have_the_courses_names_shapes_and_spread(cell, gates):
+def test_parameters_have_the_courses_names_shapes_and_scale(cell, gates):
     words = {word: k for k, word in enumerate([*SPECIAL, *map(str, range(296))])}
     params = CaptioningRNN(words, 400, 100, 200, cell).params
     assert {name: w.shape for name, w in params.items()} == {
@@ -43,12 +40,12 @@ def test_arguments_default_to_the_courses_sizes_and_float32():
     assert {w.dtype for w in params.values()} == {np.dtype(np.float32)}
 
 
-def test_one_seed_gives_one_model_and_another_seed_another():
+def test_initial_weights_depend_only_on_the_seed():
     first, same, other = (CaptioningRNN(WORDS, **seed).params["Wx"] for seed in ({}, {"seed": 0}, {"seed": 3}))
     assert np.array_equal(first, same) and not np.array_equal(first, other)
 
 
-def test_an_unknown_cell_or_a_missing_null_is_a_value_error():
+def test_unknown_cell_or_missing_null_raises_a_value_error():
     with pytest.raises(ValueError, match="cell_type is 'gru'"):
         CaptioningRNN(WORDS, cell_type="gru")
     with pytest.raises(ValueError, match="no <NULL>"):
@@ -56,15 +53,12 @@ def test_an_unknown_cell_or_a_missing_null_is_a_value_error():
 
 
 @pytest.mark.parametrize("words", [{"<START>": 1, "a": 2}, {"<END>": 1, "a": 2}, {"<START>": 1, "<END>": 3}], ids=str)
-def test_only_sampling_needs_start_end_and_no_gaps(words):
+def test_only_sampling_needs_start_end_and_no_gaps_in_indices(words):
     model = CaptioningRNN({"<NULL>": 0, **words}, 4, 3, 5)
     assert model.loss(features_of(1), np.array([[2, 1, 2]]))[0] > 0
     for search in (model.sample, model.beam_search):
         with pytest.raises(ValueError, match="word_to_idx: sampling needs <START>"):
             search(features_of(1))
-
-
-# ---- sampling and beam search
 
 
 @pytest.mark.parametrize("search", [CaptioningRNN.sample, CaptioningRNN.beam_search], ids=["sample", "beam_search"])
@@ -81,7 +75,7 @@ def test_no_photos_give_no_captions(search):
 
 
 def plain_beam_search(model, feature, width, most, length_power):
-    """The search of one photo with lists: grows captions by every word, keeps the best, until `width` have ended."""
+    """Beam search for one photo with lists: adds every word, keeps the best captions until `width` have ended."""
     p = model.params
     h = feature[None] @ p["W_proj"] + p["b_proj"]
     step = {"rnn": rnn_layers.rnn_step_forward, "lstm": rnn_layers.lstm_step_forward}[model.cell_type]
@@ -104,7 +98,7 @@ def plain_beam_search(model, feature, width, most, length_power):
 
 
 def any_model(cell, words, D, W, H, seed):
-    """A model of any size, with a vocabulary that may be smaller than the beam, and photos' features."""
+    """A model of any size, with a vocabulary that may be smaller than the beam, and features of photos."""
     vocabulary = {word: k for k, word in enumerate([*SPECIAL[:3], *(f"word{k}" for k in range(words))])}
     model, rng = CaptioningRNN(vocabulary, D, W, H, cell, np.float64, seed), np.random.default_rng(seed)
     model.params = {name: rng.standard_normal(w.shape) for name, w in model.params.items()}
@@ -118,7 +112,7 @@ fuzz = settings(max_examples=100, deadline=None, derandomize=True, database=None
 @fuzz
 @any_size
 @pytest.mark.parametrize("width, length_power", [(1, 0.7), (2, 0.7), (5, 0.7), (5, 0.0)])
-def test_beam_search_finds_what_a_plain_search_finds(width, length_power, cell, sizes, most, seed):
+def test_beam_search_matches_a_plain_search(width, length_power, cell, sizes, most, seed):
     model, features = any_model(cell, *sizes, seed)
     expected = [plain_beam_search(model, feature, width, most, length_power) for feature in features]
     assert model.beam_search(features, width, most, length_power).tolist() == expected
@@ -126,13 +120,13 @@ def test_beam_search_finds_what_a_plain_search_finds(width, length_power, cell, 
 
 @fuzz
 @any_size
-def test_a_sample_is_a_beam_of_one(cell, sizes, most, seed):
+def test_sample_equals_a_beam_search_of_width_1(cell, sizes, most, seed):
     model, features = any_model(cell, *sizes, seed)
     assert np.array_equal(model.sample(features, most), model.beam_search(features, 1, most))
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_a_beam_as_wide_as_all_captions_finds_the_best_of_all(cell):
+def test_a_very_wide_beam_finds_the_best_caption(cell):
     model, features = model_of(cell, seed=4), features_of(10)
     choices = [k for k in range(len(WORDS)) if k not in (model.null, model.start, model.end)]
     every = [[*words, model.end] for length in range(3) for words in itertools.product(choices, repeat=length)]
@@ -142,7 +136,7 @@ def test_a_beam_as_wide_as_all_captions_finds_the_best_of_all(cell):
         assert caption.tolist() == best + [model.null] * (3 - len(best))
 
 
-def test_a_search_in_parts_finds_the_same(monkeypatch):
+def test_a_search_in_parts_gives_the_same_captions(monkeypatch):
     model, features = model_of("rnn", seed=2), features_of(7)
     expected = model.beam_search(features, 3, 5, 0.2, unk=False)
     monkeypatch.setattr(rnn, "PHOTOS_AT_ONCE", 2)

@@ -1,4 +1,4 @@
-"""sentiment.py: vocabulary and batches, each model against its equation, training, McNemar's test."""
+"""sentiment.py: vocabulary, batches, each model compared with its equation, training, McNemar's test."""
 
 import math
 
@@ -15,7 +15,7 @@ V, D = 30, 6
 
 
 def small_model(name):
-    """One of the five for a vocabulary of V words, with few hidden units and random weights everywhere."""
+    """One of the five models for V words, with few hidden units and all weights random."""
     torch.manual_seed(0)
     model = RECIPES[name].model(V, D, **({"hidden": 5} if name in ("rnn", "lstm") else {}))
     for parameter in model.parameters():
@@ -28,13 +28,13 @@ def batch(*sentences):
     return nn.utils.rnn.pad_sequence([torch.tensor(words) for words in sentences], batch_first=True)
 
 
-def test_vocabulary_has_words_seen_twice_or_else_all():
+def test_vocabulary_drops_rare_words_unless_all_are_rare():
     vocabulary = sentiment.make_vocabulary([["b", "a", "b", "rare"], ["a", "b", "c"], ["c", "once"]])
     assert vocabulary == ["", "_unknown_", "b", "a", "c"]
     assert sentiment.make_vocabulary([["a", "b"], ["c"]]) == ["", "_unknown_", "a", "b", "c"]
 
 
-def test_new_words_are_unknown():
+def test_words_outside_the_vocabulary_become_unknown():
     split = reviews.Split([["a"], ["a", "new", "b"]], [1, 0])
     sentences, labels = sentiment.encode(split, ["", "?", "a", "b"])
     assert [words.tolist() for words in sentences] == [[2], [2, UNKNOWN, 3]] and labels.tolist() == [1, 0]
@@ -70,14 +70,14 @@ def test_recurrent_models_score_the_state_at_the_last_word(name):
     torch.testing.assert_close(model(batch(*sentences)), model.linear(torch.stack(states)).squeeze(1))
 
 
-def test_lstm_gates_begin_orthogonal_and_the_forget_gate_open():
+def test_lstm_starts_orthogonal_with_forget_bias_1():
     cell = RECIPES["lstm"].model(V, D).cell
     for part in cell.weight_hh_l0.chunk(4):
         torch.testing.assert_close(part @ part.T, torch.eye(128), atol=1e-5, rtol=0)
     assert (cell.bias_ih_l0 + cell.bias_hh_l0).view(4, 128).mean(1).tolist() == [0, 1, 0, 0]
 
 
-def test_pretrained_vectors_are_scaled_and_others_stay_random():
+def test_pretrained_vectors_are_scaled_and_others_random():
     found = torch.arange(V) % 2 == 1
     given = glove.Vectors(5 * torch.randn(V, D).numpy(), found.numpy(), "")
     weight = sentiment.build_model(RECIPES["glove"], V, given).embedding.weight.detach()
@@ -88,7 +88,7 @@ def test_pretrained_vectors_are_scaled_and_others_stay_random():
 
 
 def toy_set(count=120):
-    """Sentences that hold "good" or "bad" among random words, encoded, and their vocabulary."""
+    """Encoded sentences of "good" or "bad" followed by random words, and their vocabulary."""
     generator = torch.Generator().manual_seed(0)
     labels = [k % 2 for k in range(count)]
     words = [[f"w{int(w)}" for w in torch.randint(20, (2 + k % 5,), generator=generator)] for k in range(count)]
@@ -108,17 +108,17 @@ def toy_train(name, checkpoint=None, **changes):
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_model_learns_what_a_single_word_tells(name):
+def test_every_model_learns_a_label_that_one_word_decides(name):
     assert max(toy_train(name, epochs=10)[1]["dev_accuracy"]) > 0.95
 
 
-def test_the_history_has_the_means_of_each_epoch():
+def test_history_has_the_means_of_each_epoch():
     _, history = toy_train("bag", lr=0.0, batch_size=50)
     assert history["train_loss"] == pytest.approx(history["dev_loss"])
     assert history["train_accuracy"] == pytest.approx(history["dev_accuracy"])
 
 
-def test_the_model_keeps_the_first_of_the_best_epochs(monkeypatch):
+def test_training_keeps_the_first_of_equally_good_epochs(monkeypatch):
     weights, predict = [], sentiment.predict
     monkeypatch.setattr(sentiment, "predict", lambda m, _: weights.append(m.linear.weight.clone()) or torch.ones(120))
     model, history = toy_train("bag")
@@ -127,7 +127,7 @@ def test_the_model_keeps_the_first_of_the_best_epochs(monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["bag", "lstm"])
-def test_a_resumed_training_equals_an_undisturbed_one(tmp_path, monkeypatch, name):
+def test_resumed_training_equals_uninterrupted_training(tmp_path, monkeypatch, name):
     whole, history = toy_train(name)
     predict, epochs = sentiment.predict, iter(range(2))  # the training stops in the third epoch
     with monkeypatch.context() as patch, pytest.raises(StopIteration):
@@ -150,7 +150,7 @@ def test_a_loss_that_is_not_finite_is_a_user_error():
         toy_train("bag", lr=math.inf)
 
 
-def test_predict_gives_scores_in_the_order_of_the_sentences():
+def test_predict_returns_scores_in_the_order_of_the_sentences():
     model, (sentences, _) = small_model("lstm"), toy_set()[0]
     one_by_one = torch.cat([model(words[None]) for words in sentences])
     torch.testing.assert_close(sentiment.predict(model, sentences), one_by_one)
@@ -162,7 +162,7 @@ MANY = 2 * sum(math.comb(3000, k) for k in range(1401)) / 2**3000
 @pytest.mark.parametrize(
     "b, c, p", [(0, 0, 1), (5, 5, 1), (0, 5, 0.0625), (1, 9, 0.021484375), (3, 1, 0.625), (1400, 1600, MANY)]
 )
-def test_mcnemar_is_the_two_sided_test_of_fair_coins(b, c, p):
+def test_mcnemar_is_the_exact_two_sided_test(b, c, p):
     first = torch.tensor([True] * b + [False] * c + [True, True, False])
     second = torch.tensor([False] * b + [True] * c + [True, True, False])
     assert sentiment.mcnemar(first, second) == (b, c, pytest.approx(p, rel=1e-9))

@@ -1,4 +1,4 @@
-"""style_transfer.py: the losses against their formulas, the schedule of the steps, published values."""
+"""style_transfer.py: losses compared with their formulas, the learning rate schedule, published values."""
 
 import numpy as np
 import pytest
@@ -26,20 +26,20 @@ def features(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def test_content_loss_is_its_formula():
+def test_content_loss_matches_its_formula():
     F, P = features(1, 2, 3, 4), features(1, 2, 3, 4, seed=1)
     assert st.content_loss(0.5, F, P).item() == pytest.approx(0.5 * (F - P).square().sum().item(), rel=1e-12)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_gram_matrix_is_its_formula(layout):
+def test_gram_matrix_matches_its_formula(layout):
     F = features(2, 3, 4, 5).to(memory_format=layout)
     expected = torch.einsum("nchw,ndhw->ncd", F, F)
     assert torch.allclose(st.gram_matrix(F, normalize=False), expected, rtol=1e-12)
     assert torch.allclose(st.gram_matrix(F), expected / (3 * 4 * 5), rtol=1e-12)
 
 
-def test_gram_matrix_gradient_is_autograds():
+def test_gram_matrix_gradient_matches_autograd():
     F = features(1, 3, 4, 5).requires_grad_()
     assert torch.autograd.gradcheck(st.gram_matrix, (F,))
     grams = st.gram_matrix(F, normalize=False), torch.einsum("nchw,ndhw->ncd", F, F)
@@ -56,30 +56,30 @@ def test_style_loss_is_the_weighted_sum_over_its_layers():
     assert st.style_loss(feats, [1, 0], targets[::-1], [2.0, 5.0]).item() == pytest.approx(expected.item(), rel=1e-12)
 
 
-def test_total_variation_loss_is_its_formula():
+def test_total_variation_loss_matches_its_formula():
     x = features(1, 3, 4, 5)
     expected = 0.1 * sum(x.diff(dim=dim).square().sum().item() for dim in (2, 3))
     assert st.total_variation_loss(x, 0.1).item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_features_are_the_outputs_of_the_networks_modules(network):
+def test_features_are_the_outputs_of_the_network_modules(network):
     x, layers = torch.randn(1, 3, 40, 50), st.feature_layers(network, 4)
     for k, feature in enumerate(st.extract_features(x, layers)):
         assert torch.allclose(feature, network.features[: k + 1](x.clone()), atol=1e-5), k
 
 
-def test_pictures_survive_a_round_trip():
+def test_to_picture_inverts_to_image():
     picture = noise(50, 40)
     back = st.to_picture(st.to_image(picture, (50, 40)))
     assert abs(np.asarray(picture, int) - np.asarray(back, int)).max() <= 1
 
 
 @pytest.mark.parametrize("size, expected", [((100, 50), (40, 20)), ((50, 100), (20, 40)), ((50, 50), (20, 20))])
-def test_the_shorter_side_gets_the_size(size, expected):
+def test_fit_size_applies_to_the_shorter_side(size, expected):
     assert st.fit_size(Image.new("RGB", size), 20, "--size") == expected
 
 
-def test_keep_colors_takes_only_the_luminance():
+def test_keep_colors_changes_only_the_luminance():
     painted, content = noise(40, 30, 1), noise(80, 60, 2)
     kept = st.keep_colors(painted, content).convert("YCbCr")
     small = content.resize((40, 30), Image.Resampling.BILINEAR).convert("YCbCr")
@@ -95,7 +95,7 @@ def test_a_transfer_lowers_the_loss_and_returns_its_history(network):
     assert history["total"][3] == pytest.approx(sum(history[key][3] for key in st.TERMS))
 
 
-def test_a_step_begins_with_gradients_of_zero():
+def test_each_step_zeroes_the_gradients_first():
     image = torch.zeros(1, requires_grad=True)
     optimizer = torch.optim.SGD([image], lr=1.0)
     for _ in range(2):
@@ -103,7 +103,7 @@ def test_a_step_begins_with_gradients_of_zero():
     assert image.item() == -6
 
 
-def test_rates_and_clamping_are_the_handouts(network, monkeypatch):
+def test_learning_rates_and_clamping_follow_the_handout(network, monkeypatch):
     rates, largest, take_step = [], [], st.take_step
 
     def watched(image, optimizer, losses):
@@ -117,7 +117,7 @@ def test_rates_and_clamping_are_the_handouts(network, monkeypatch):
     assert max(largest[:190]) <= 1.5 < largest[190]
 
 
-def test_noise_is_drawn_from_the_seed(network):
+def test_initial_noise_depends_only_on_the_seed(network):
     def first(seed):
         options = {"steps": 1, "network": network, "init_random": True, "seed": seed}
         return st.style_transfer(noise(30, 20), noise(30, 20, 1), **SETTING, **options)[1]["total"][0]
@@ -125,7 +125,7 @@ def test_noise_is_drawn_from_the_seed(network):
     assert first(0) == first(0) != first(1)
 
 
-def test_the_published_values_hold_on_the_real_pictures(hw2_data):
+def test_losses_of_the_real_pictures_have_published_values(hw2_data):
     setting = st.PRESETS["starry_night"]
     pretrained = weights.load(st.ARCH, hw2_data)
     pictures = [open_photo(hw2_data / "styles" / f"{name}.jpg") for name in ("tubingen", "starry_night")]

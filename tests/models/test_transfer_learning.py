@@ -1,4 +1,4 @@
-"""transfer_learning.py: training, what is frozen, and the pictures."""
+"""transfer_learning.py: training, frozen layers, transforms and the prediction plot."""
 
 import copy
 import types
@@ -15,7 +15,7 @@ from tests.conftest import ARCH
 
 
 def toy_loaders(seed=0, classes=3):
-    """Vectors of three classes that a linear layer can tell apart: {"train": batches, "val": batches}."""
+    """Vectors of three linearly separable classes: {"train": batches, "val": batches}."""
     torch.manual_seed(seed)
     centers = 2 * torch.eye(classes, 6)
 
@@ -46,7 +46,7 @@ def network():
     return weights.build(ARCH, 5)
 
 
-def test_training_photos_are_shuffled_and_a_part_is_spread():
+def test_training_photos_are_shuffled_and_parts_evenly_spaced():
     class Split(list):
         transform = None
 
@@ -62,7 +62,7 @@ def test_train_model_learns_and_records_every_epoch():
     assert {len(values) for values in history.values()} == {6}
 
 
-def test_train_model_is_plain_sgd_over_the_batches():
+def test_train_model_matches_plain_sgd_over_the_batches():
     model, loaders = nn.Linear(6, 3), toy_loaders()
     plain = copy.deepcopy(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -87,7 +87,7 @@ def test_train_model_returns_the_weights_of_the_best_epoch():
     assert not trained.training
 
 
-def test_a_stopped_training_ends_as_an_undisturbed_one(tmp_path):
+def test_resumed_training_equals_uninterrupted_training(tmp_path):
     whole, history = toy_training(toy_model(), 4)
     checkpoint = tmp_path / "checkpoint.pt"
     calls = iter(range(19))  # the training stops in the third epoch
@@ -117,7 +117,7 @@ def test_finetune_trains_all_but_the_batch_norm_statistics():
     assert trained.fc.out_features == 2
 
 
-def test_finetune_takes_small_steps_in_pretrained_layers(monkeypatch):
+def test_finetune_uses_a_lower_rate_in_pretrained_layers(monkeypatch):
     optimizers = []
     monkeypatch.setattr(tl, "train_model", lambda *given, **options: optimizers.append(given[3]))
     tl.finetune(network(), 2, {}, backbone_lr=0.001, lr=0.1)
@@ -148,12 +148,12 @@ def test_freeze_computes_validation_features_once():
     assert sorted(reads) == [1, 2, 2, 2]  # one validation batch, two training batches
 
 
-def test_replace_head_refuses_a_network_without_a_linear_end():
+def test_replace_head_needs_a_linear_last_layer():
     with pytest.raises(UserError, match="SqueezeNet ends in a"):
         tl.replace_head(weights.build("squeezenet1_1", 3), 2)
 
 
-def test_visualize_model_shows_up_to_half_mistakes_first():
+def test_visualize_model_shows_mistakes_first_up_to_half():
     model = nn.Sequential(nn.Flatten(), nn.Linear(75, 2, bias=False))
     nn.init.eye_(model[1].weight)  # a photo's scores are its first two pixels
     photos = torch.zeros(5, 3, 5, 5)
@@ -169,8 +169,8 @@ def test_visualize_model_shows_up_to_half_mistakes_first():
         assert titles[0].endswith("truth: ant") and "2 of 5 right" in figure.get_suptitle()
 
 
-def test_transforms_give_the_sizes_and_normalized_pixels():
+def test_transforms_give_the_right_sizes_and_normalized_pixels():
     train, val = tl.make_transforms(32, 40)
-    photo = Image.new("RGB", (90, 60), (124, 116, 104))  # the mean of ImageNet
+    photo = Image.new("RGB", (90, 60), (124, 116, 104))  # the mean color of ImageNet
     assert train(photo).shape == (3, 32, 32) and val(photo).shape == (3, 40, 40)
     assert val(photo).abs().max() < 0.02 and abs(weights.to_pixels(val(photo)) - 0.45).max() < 0.05

@@ -1,4 +1,4 @@
-"""common/: the loop over epochs and its parts, leftovers of a kill, numbers and texts of the command line."""
+"""common/: the epoch loop, cleanup after a kill, confidence intervals, error messages and plot titles."""
 
 import argparse
 import itertools
@@ -13,7 +13,7 @@ from tests.conftest import refused, run_python
 
 
 def walk(stop=None, seed=0, **options):
-    """Where a random walk of seven epochs goes, killed at the end of epoch number `stop`."""
+    """The history of a random walk of seven epochs, stopped before the checkpoint of epoch `stop`."""
     walker, history, best = torch.nn.ParameterDict({"at": torch.zeros(1)}), run.History(), run.Best()
     for _ in itertools.islice(run.epochs(7, seed, walker=walker, history=history, best=best, **options), stop):
         walker["at"].data += random.gauss(0, 1) + np.random.randn() + torch.randn(1)
@@ -24,13 +24,13 @@ def walk(stop=None, seed=0, **options):
 
 
 @pytest.mark.parametrize("every, done", [(1, 4), (3, 3)])
-def test_a_resumed_training_equals_an_undisturbed_one(tmp_path, every, done):
+def test_resumed_training_equals_uninterrupted_training(tmp_path, every, done):
     walk(stop=5, checkpoint=tmp_path / "walk.pt", every=every)
     assert run.load_tensors(tmp_path / "walk.pt")["epochs done"] == done
     assert walk(checkpoint=tmp_path / "walk.pt", every=every) == walk() != walk(seed=1)
 
 
-def test_a_killed_run_leaves_nothing_in_the_results(tmp_path):
+def test_the_next_run_removes_the_leftovers_of_a_killed_run(tmp_path):
     args = argparse.Namespace(results=tmp_path, quick=False, seed=0, restart=False)
     with run.Run("tiny", args, "data", "weights", {}) as killed:
         killed.checkpoint("a").with_name(".checkpoint-a.pt.1.tmp").write_text("cut")
@@ -40,15 +40,15 @@ def test_a_killed_run_leaves_nothing_in_the_results(tmp_path):
 
 
 @pytest.mark.parametrize("share, low, high", [(0.9, 0.5958, 0.9821), (0, 0, 0.2775), (1, 0.7225, 1)])
-def test_wilson_interval_of_ten(share, low, high):
+def test_wilson_interval_matches_known_values(share, low, high):
     assert run.wilson_interval(share, 10) == pytest.approx((low, high), abs=1e-4)
 
 
-def test_shown_is_one_printable_line():
+def test_shown_gives_one_printable_line():
     assert cli.shown("a\n\x1b\udc80é" + "x" * 300, 20) == "a\\n\\x1b\\udc80éxxxxxx ..."
 
 
-def test_a_broken_matplotlibrc_of_the_user_changes_nothing(tmp_path):
+def test_a_broken_matplotlibrc_of_the_user_is_ignored(tmp_path):
     (tmp_path / "matplotlibrc").write_bytes(b"font.size: large\nfont.family: \xff\n")
     code = "from common import plots; print(plots.new_figure(2, 2, '').dpi)"
     done = run_python("-c", code, MATPLOTLIBRC=str(tmp_path / "matplotlibrc"), MPLBACKEND="nonsense")
@@ -64,7 +64,7 @@ def test_a_broken_matplotlibrc_of_the_user_changes_nothing(tmp_path):
         (OSError(24, "Too many open files"), "--workers 0"),
     ],
 )
-def test_trouble_of_the_machine_is_one_line(command, error, words):
+def test_machine_errors_are_one_line_with_advice(command, error, words):
     def main(argv):
         raise error
 
@@ -72,14 +72,14 @@ def test_trouble_of_the_machine_is_one_line(command, error, words):
 
 
 @pytest.mark.parametrize("width", [4.8, 8])
-def test_a_title_fits_the_width_and_names_no_hash(width):
+def test_a_title_fits_the_width_and_contains_no_hash(width):
     figure = plots.new_figure(width, 3, f"Curves\n{'data, ' * 20}net.pth, SHA-256 0123abcd, {'x' * 150}")
     text = figure._suptitle.get_window_extent(dpi=150)
     assert 0 <= text.x0 and text.x1 <= 150 * width
     assert "SHA" not in figure.get_suptitle() and "net.pth, xxx" in figure.get_suptitle().replace("\n", " ")
 
 
-def test_names_that_the_font_lacks_are_numbered(capsys):
+def test_names_without_glyphs_in_the_font_are_numbered(capsys):
     assert plots.drawable(["ants", "Bäume"]) == ["ants", "Bäume"] and not capsys.readouterr().out
     assert plots.drawable(["蚂蚁", "bees"]) == ["class 1", "class 2"]
     assert "class 1 is 蚂蚁, class 2 is bees" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""image_captioning.py as a user runs it: what both experiments report, captions of one's own photos."""
+"""image_captioning.py on the command line: reports of both experiments, captions of the user's photos."""
 
 import json
 import re
@@ -20,7 +20,7 @@ SMALL, FULL = "image_captioning", "image_captioning-full"
 
 @pytest.fixture(scope="module")
 def finished(finished, tmp_path_factory):
-    """The results of a small and a full run. Not to be changed."""
+    """The results of a small and a full run. Read-only."""
     results = tmp_path_factory.mktemp("results")
     for run in (SMALL, FULL):
         shutil.copytree(finished(run) / run, results / run)
@@ -29,7 +29,7 @@ def finished(finished, tmp_path_factory):
 
 @pytest.fixture
 def run(world, tmp_path, command):
-    """Runs the script on the tiny world with more flags."""
+    """Runs the script on `world` with extra flags."""
 
     def call(*flags, data=world):
         done = command(ic.main, *captioning(data), *flags, "--results", tmp_path)
@@ -51,12 +51,12 @@ def equal(model, other):
     return all(np.array_equal(w, other.params[name]) for name, w in model.params.items())
 
 
-def test_results_json_holds_no_caption_and_no_photo_name(finished):
+def test_results_json_contains_no_captions_or_photo_names(finished):
     for run in (SMALL, FULL):
         assert not re.search(r"square|ground|\.jpg", (finished / run / "results.json").read_text())
 
 
-def test_a_small_run_counts_the_captions_that_it_repeats(finished):
+def test_a_small_run_counts_the_reproduced_captions(finished):
     lines = (finished / SMALL / "examples.txt").read_text().split("== LSTM\n")[1].splitlines()
     pairs = [(lines[k + 1].partition(": ")[2], lines[k + 2].partition("reference: ")[2]) for k in range(0, 18, 3)]
     assert all(line.startswith("train train") for line in lines[:18:3]) and lines[18].startswith("val dev")
@@ -64,7 +64,7 @@ def test_a_small_run_counts_the_captions_that_it_repeats(finished):
     assert (found["captions"], found["repeated"]) == (6, sum(text == reference for text, reference in pairs))
 
 
-def test_more_epochs_repeat_every_caption(run, tmp_path):
+def test_more_epochs_reproduce_every_caption(run, tmp_path):
     run("--epochs", 60, "--lr", 0.02, "--small", 3, "--cells", "lstm")
     found = metrics(tmp_path, SMALL)
     assert list(found) == ["lstm"] and found["lstm"]["repeated"] == 3 and found["lstm"]["unigram_bleu_train"] == 1
@@ -79,7 +79,7 @@ def test_a_full_run_reports_the_model_of_its_best_epoch(finished):
         assert list(found["greedy"]["test"]) == ["bleu1", "bleu2", "bleu3", "bleu4"]
 
 
-def test_the_test_split_changes_only_its_own_scores(finished, world, run, tmp_path):
+def test_the_test_split_affects_only_the_test_scores(finished, world, run, tmp_path):
     shutil.copytree(world / "flickr8k", tmp_path / "data" / "flickr8k")
     (tmp_path / "data" / "weights").symlink_to(world / "weights")
     file = tmp_path / "data" / "flickr8k" / "Flickr8k.token.txt"
@@ -90,13 +90,13 @@ def test_the_test_split_changes_only_its_own_scores(finished, world, run, tmp_pa
     assert ours["val"] == theirs["val"] and ours["test"] != theirs["test"]
 
 
-def test_the_torch_backend_ends_near_the_numpy_one(finished, run, tmp_path):
+def test_torch_and_numpy_backends_have_similar_losses(finished, run, tmp_path):
     run("--backend", "torch", "--cells", "rnn")
     ours, theirs = (metrics(results, SMALL)["rnn"]["step_loss"] for results in (tmp_path, finished))
     assert ours == pytest.approx(theirs, rel=1e-2)
 
 
-def test_own_photos_with_a_captions_file_are_trained_on(world, run, tmp_path):
+def test_a_run_trains_on_own_photos_with_a_captions_file(world, run, tmp_path):
     own = ["--photos", world / "flickr8k/images", "--captions", world / "flickr8k/Flickr8k.token.txt"]
     assert "photos in images, photos: 16 train, 2 val, 2 test" in run(*own, "--cells", "rnn", "--quick").out
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("image")] == [f"{SMALL}-quick"]
@@ -109,7 +109,7 @@ def test_photos_without_files_are_printed_and_not_drawn(capsys):
     assert "photos.invalid" in capsys.readouterr().out
 
 
-def test_caption_uses_the_best_model_there_is(finished, world, tmp_path, command):
+def test_caption_uses_the_best_available_model(finished, world, tmp_path, command):
     results, photo = shutil.copytree(finished, tmp_path / "results"), world / "own/cat.jpg"
     for run, cell in ((FULL, "lstm"), (FULL, "rnn"), (SMALL, "lstm"), (SMALL, "rnn")):
         done = command(ic.main, "--caption", photo, "--data", world, "--results", results)
@@ -127,7 +127,7 @@ def test_caption_uses_the_best_model_there_is(finished, world, tmp_path, command
     ({"arch": None}, "cs231n"), ({"features_id": "0"}, "--data"), ({"cell": "gru"}, "not a model"),
     ({"script": "sentiment"}, "not a model"),
 ])  # fmt: skip
-def test_a_model_that_cannot_be_used_is_refused(finished, world, tmp_path, command, change, named):
+def test_an_unusable_model_is_refused(finished, world, tmp_path, command, change, named):
     torch.save(torch.load(finished / SMALL / "lstm.pt", weights_only=True) | change, tmp_path / "m.pt")
     flags = ["--caption", world / "own/cat.jpg", "--model", tmp_path / "m.pt", "--data", world]
     assert refused(command(ic.main, *flags), tmp_path / "m.pt", named)

@@ -1,4 +1,4 @@
-"""common/report.py: the page of all results and the lines on the screen."""
+"""common/report.py: the page of all results and the printed summary."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from tests.conftest import REPO
 
 
 def add_run(folder, name, rows=(("model", "50.0%"),), files=("plot.png",), **more):
-    """A finished run, its plots 1,500 x 800 pixels, as the scripts leave it."""
+    """Writes a finished run as the scripts do, with plots of 1,500 x 800 pixels."""
     (folder / name).mkdir(parents=True)
     for file in files:
         Image.new("RGB", (1500, 800)).save(folder / name / file)
@@ -36,7 +36,7 @@ def make(tmp_path, capsys):
     return make
 
 
-def test_a_run_shows_table_main_plot_origin_other_plots(tmp_path, make):
+def test_a_run_shows_table_main_plot_data_and_other_plots(tmp_path, make):
     add_run(tmp_path, "sentiment", files=("learning_curves.png", "test_accuracy.png"), texts=["predictions_q1.txt"])
     page, _ = make()
     text = " ".join(re.sub("<[^>]*>", " ", page.partition('id="problem-6"')[2]).split())
@@ -52,16 +52,16 @@ def test_plots_are_embedded_and_scaled_down(tmp_path, make):
     page, _ = make()
     picture = r'<div class="scroll"[^>]*>\s*<img src="data:image/webp;base64,[^"]*" width="900" height="480"'
     assert len(re.findall(picture, page)) == 2
-    assert "://" not in page  # nothing from elsewhere
+    assert "://" not in page  # no external resources
 
 
-def test_texts_of_results_are_escaped(tmp_path, make):
+def test_text_from_results_is_escaped(tmp_path, make):
     add_run(tmp_path, "sentiment", rows=[["<script>", "<b>"]], data="<script>")
     page, _ = make()
     assert "<script" not in page and "&lt;script&gt;" in page
 
 
-def test_a_missing_or_broken_plot_is_a_note(tmp_path, make):
+def test_a_missing_or_broken_plot_becomes_a_note(tmp_path, make):
     add_run(tmp_path, "sentiment", files=("gone.png", "cut.png"))
     (tmp_path / "sentiment" / "gone.png").unlink()
     (tmp_path / "sentiment" / "cut.png").write_bytes(b"\x89PNG")
@@ -69,7 +69,7 @@ def test_a_missing_or_broken_plot_is_a_note(tmp_path, make):
     assert "gone.png is missing" in page and "cut.png is missing, or is not a picture" in page
 
 
-def test_a_quick_run_is_shown_only_without_a_whole_one(tmp_path, make):
+def test_a_quick_run_is_shown_only_without_a_full_run(tmp_path, make):
     add_run(tmp_path, "sentiment-quick")
     page, lines = make()
     assert "data of sentiment-quick" in page and ">quick run<" in page and ", quick " in lines[-2]
@@ -78,7 +78,7 @@ def test_a_quick_run_is_shown_only_without_a_whole_one(tmp_path, make):
     assert "data of sentiment<" in page and ">quick run<" not in page and ", quick " not in lines[-2]
 
 
-def test_missing_and_unfinished_runs_are_named(tmp_path, make):
+def test_missing_and_unfinished_runs_are_listed(tmp_path, make):
     (tmp_path / "style_transfer.partial").mkdir()
     page, lines = make()
     assert "style_transfer.partial</code> holds an unfinished run" in page
@@ -86,7 +86,7 @@ def test_missing_and_unfinished_runs_are_named(tmp_path, make):
     assert f"not run yet: python sentiment.py --results {tmp_path}" in lines[-2]
 
 
-def test_the_table_of_gradients_is_saved_and_shown(tmp_path, make, monkeypatch, capsys):
+def test_the_gradient_table_is_saved_and_shown(tmp_path, make, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["rnn_layers.py", "--save", str(tmp_path / "gradients.json")])
     with pytest.raises(SystemExit) as done:
         gradient_check.print_table()
@@ -97,7 +97,7 @@ def test_the_table_of_gradients_is_saved_and_shown(tmp_path, make, monkeypatch, 
 
 
 @pytest.mark.parametrize("problem", report.RUNS)
-def test_a_line_of_the_reference_results_fits(problem):
+def test_summary_lines_of_the_reference_results_fit_80_columns(problem):
     folder, _, column, label = report.RUNS[problem]
     results = json.loads((REPO / "docs" / f"{folder}-builtin.json").read_text())
     line = report.line(problem, {"results": results, "quick": False, "column": column, "label": label})
@@ -105,7 +105,7 @@ def test_a_line_of_the_reference_results_fits(problem):
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]"])
-def test_no_or_broken_results_are_one_line(tmp_path, content):
+def test_missing_or_broken_results_are_a_user_error(tmp_path, content):
     if content:
         add_run(tmp_path, "sentiment")
         (tmp_path / "sentiment" / "results.json").write_text(content)

@@ -1,4 +1,4 @@
-"""A run of every script: what it leaves, the same seed, stopped and resumed, a failed run."""
+"""Runs of every script: the files they write, equal seeds, resuming, failures."""
 
 import json
 import os
@@ -18,7 +18,7 @@ KEYS = {"script", "data", "weights", "seed", "settings", "metrics", "table", "se
 
 
 def kill_at_write(count, main, argv):
-    """Runs main(argv) in a child process that is killed when it is about to write its file number `count`."""
+    """Runs main(argv) in a child process, which is killed just before it writes file number `count`."""
     if child := os.fork():
         return os.waitpid(child, 0)[1]
     replace, left = os.replace, iter(range(count))
@@ -34,7 +34,7 @@ def kill_at_write(count, main, argv):
 
 
 def numbers(folder, name):
-    """What two equal runs have in common: results.json without times, the content of models and texts."""
+    """What must be equal in two equal runs: results.json without times, and the content of models and texts."""
     results = json.loads((folder / name / "results.json").read_text())
 
     def clean(value):
@@ -54,7 +54,7 @@ def contents(folder, ending):
 
 
 @every_script
-def test_a_run_leaves_what_results_json_names(finished, name):
+def test_a_run_writes_exactly_the_files_in_results_json(finished, name):
     folder = finished(name) / name
     results = json.loads((folder / "results.json").read_text())
     assert results.keys() == KEYS
@@ -71,10 +71,10 @@ def test_the_same_seed_gives_the_same_numbers(finished, world, tmp_path, command
     assert contents(tmp_path / name, ".png") == contents(finished(name) / name, ".png")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process that uses PyTorch cannot fork")
+@pytest.mark.skipif(sys.platform != "linux", reason="a process that uses PyTorch can fork only on Linux")
 @every_script
 @pytest.mark.parametrize("share", [0.2, 0.6, 0.99])
-def test_a_killed_run_ends_as_an_undisturbed_one(finished, world, tmp_path, command, name, share):
+def test_a_killed_run_resumes_to_the_same_results(finished, world, tmp_path, command, name, share):
     flags = [*map(str, SCRIPTS[name].flags(world)), "--results", str(tmp_path)]
     whole = finished(name)
     writes = 2 * len([*(whole / name).iterdir()])
@@ -84,26 +84,26 @@ def test_a_killed_run_ends_as_an_undisturbed_one(finished, world, tmp_path, comm
     assert not (tmp_path / f"{name}.partial").exists()
 
 
-def test_many_classes_have_no_table_of_confusion(world, tmp_path, command, monkeypatch):
+def test_many_classes_have_no_confusion_plot(world, tmp_path, command, monkeypatch):
     monkeypatch.setattr("transfer_learning.MOST_CLASSES", 1)
     flags = [*SCRIPTS["transfer_learning"].flags(world), "--scenarios", "freeze", "--results", tmp_path]
     assert command(SCRIPTS["transfer_learning"].main, *flags).status == 0
     assert not (tmp_path / "transfer_learning" / "confusion.png").exists()
 
 
-# ---- how an unfinished run is resumed or not, shown with the quickest script
+# ---- resuming an unfinished run, tested with the fastest script
 
 
 @pytest.fixture
 def run(world, tmp_path, command):
-    """Runs style_transfer.py with more flags."""
+    """Runs style_transfer.py with extra flags."""
     script = SCRIPTS["style_transfer"]
     return lambda *flags: command(script.main, *script.flags(world), "--results", tmp_path, *flags)
 
 
 @pytest.fixture
 def run_again(run, monkeypatch):
-    """`run` after a run that was stopped by Ctrl-C at its first checkpoint."""
+    """`run`, after a first run that Ctrl-C stopped at its first checkpoint."""
     save = runs.save_tensors
 
     def save_and_stop(path, content):
@@ -117,24 +117,24 @@ def run_again(run, monkeypatch):
     return run
 
 
-def test_an_unfinished_run_of_the_same_settings_is_resumed(run_again):
+def test_an_unfinished_run_with_the_same_settings_is_resumed(run_again):
     assert "resuming the unfinished run" in run_again().out
 
 
-def test_restart_begins_anew(run_again):
+def test_restart_ignores_the_unfinished_run(run_again):
     assert "resuming" not in run_again("--restart").out
 
 
-def test_another_setting_begins_anew_and_says_which(run_again):
+def test_a_changed_setting_starts_over_and_is_named(run_again):
     assert "starting anew: the unfinished run had stylized.tv_weight = 0.02, now 5.0" in run_again("--tv-weight", 5).out
 
 
-def test_changed_code_begins_anew(run_again, monkeypatch):
+def test_changed_code_starts_over(run_again, monkeypatch):
     monkeypatch.setattr(runs, "code_hash", lambda: "another")
     assert "starting anew: the code has changed" in run_again().out
 
 
-def test_a_broken_checkpoint_is_one_line(run_again, tmp_path):
+def test_a_broken_checkpoint_is_a_one_line_error(run_again, tmp_path):
     [checkpoint] = (tmp_path / "style_transfer.partial").glob("checkpoint-*")
     content = bytearray(checkpoint.read_bytes())
     content[len(content) // 2] ^= 1
@@ -154,21 +154,21 @@ def test_a_failed_run_leaves_earlier_results_untouched(run, tmp_path, monkeypatc
     assert (folder / "results.json").read_text() == "earlier"
 
 
-def test_two_runs_do_not_share_a_folder(run, tmp_path):
+def test_two_runs_cannot_share_a_folder(run, tmp_path):
     args = type("Args", (), {"results": tmp_path, "quick": False, "seed": 0, "restart": False})
     with runs.Run("style_transfer", args, "data", "weights", {}):
         done = run()
     assert done.status == 2 and "another run is busy" in done.err.splitlines()[-1]
 
 
-def test_a_file_is_not_taken_for_a_folder_of_results(run, tmp_path):
+def test_a_file_in_place_of_the_results_folder_is_kept(run, tmp_path):
     (tmp_path / "style_transfer").write_text("mine")
     done = run()
     assert done.status == 2 and "style_transfer: is a link or a file" in done.err.splitlines()[-1]
     assert (tmp_path / "style_transfer").read_text() == "mine"
 
 
-def test_a_saved_network_predicts(finished, world, command):
+def test_a_saved_network_makes_predictions(finished, world, command):
     flags = ["--predict", world / "own/cat.jpg", "--results", finished("transfer_learning")]
     done = command(SCRIPTS["transfer_learning"].main, *flags)
     assert done.status == 0 and "model" in done.out

@@ -1,4 +1,4 @@
-"""sentiment.py as a user runs it: what a run reports, the test split read once, predictions for one's own sentences."""
+"""sentiment.py on the command line: reports, one use of the test split, predictions for the user's sentences."""
 
 import json
 import re
@@ -17,13 +17,13 @@ from tests.scripts.tiny import SCRIPTS
 
 @pytest.fixture(scope="module")
 def finished(finished):
-    """The folder of a run of all five models with two seeds. Not to be changed."""
+    """The folder of a run of all five models with two seeds. Read-only."""
     return finished("sentiment") / "sentiment"
 
 
 @pytest.fixture
 def scores(finished):
-    """Scores lists of words with one of the finished run's models."""
+    """Scores lists of words with a model of the finished run."""
     models, saved = load_model(finished / "models.pt", "sentiment", sentiment.load_models)
     return lambda name, texts: predict(models[name], sentiment.encode(reviews.Split(texts), saved["vocabulary"])[0])
 
@@ -32,7 +32,7 @@ def read(folder):
     return json.loads((folder / "results.json").read_text())
 
 
-def test_accuracies_and_tests_are_those_of_the_saved_models(finished, world, scores):
+def test_reported_accuracies_match_the_saved_models(finished, world, scores):
     metrics, right = read(finished)["metrics"], {}
     test = reviews.read_labelled(world / "test.txt")
     for name in RECIPES:
@@ -47,14 +47,14 @@ def test_accuracies_and_tests_are_those_of_the_saved_models(finished, world, sco
     assert metrics["lstm"]["mcnemar"]["0"] == list(sentiment.mcnemar(right["rnn"], right["lstm"]))
 
 
-def test_predictions_are_a_0_or_1_a_line_in_the_files_order(finished, world, scores):
+def test_predictions_have_one_line_per_sentence_in_order(finished, world, scores):
     unlabelled = reviews.read_unlabelled(world / "unlabelled.txt").sentences
     for question, name in enumerate(RECIPES, 1):
         lines = (finished / f"predictions_q{question}.txt").read_text()
         assert lines == "".join(f"{int(score > 0)}\n" for score in scores(name, unlabelled))
 
 
-def test_examples_are_right_by_the_lstm_and_wrong_by_the_bag(finished, world, scores):
+def test_the_lstm_gets_the_examples_right_and_the_bag_wrong(finished, world, scores):
     lines = (finished / "examples.txt").read_text().splitlines()[1:]
     results = (finished / "results.json").read_text()
     assert lines and not any(line.split("  ", 3)[-1].split("%  ")[-1] in results for line in lines)
@@ -69,16 +69,16 @@ def test_the_test_split_is_read_after_all_training(world, tmp_path, command, mon
     monkeypatch.setattr(sentiment, "predict", lambda m, s: looks.append(len(s)) or predict(m, s))
     flags = SCRIPTS["sentiment"].flags(world)
     assert command(sentiment.main, *flags, "--models", "bag", "average", "--results", tmp_path).status == 0
-    assert looks[:8] == [60] * 8 and 60 not in looks[8:] and looks.count(80) == 4  # models x seeds x epochs of dev
+    assert looks[:8] == [60] * 8 and 60 not in looks[8:] and looks.count(80) == 4  # dev: models x seeds x epochs
 
 
-def test_tiny_p_values_are_shown_as_below_a_thousandth():
+def test_tiny_p_values_are_shown_as_less_than_0_001():
     found = {"test_interval": (0, 1), "test_spread": None, "seeds": {0: {}}, "dev_accuracy": 1, "test_accuracy": 1}
     found |= {"seconds": 1, "parameters": 1, "mcnemar": {0: (1, 99, 7e-240)}}
     assert sentiment.table_row("rnn", found)[4] == "< 0.001"
 
 
-def test_without_unlabelled_sentences_and_vectors_a_run_ends(world, tmp_path, command):
+def test_unlabeled_sentences_and_vectors_are_optional(world, tmp_path, command):
     for name in ("train", "dev", "test"):
         shutil.copy(world / f"{name}.txt", tmp_path)
     flags = ["--data", tmp_path, "--models", "glove", "--quick", "--results", tmp_path / "results"]
@@ -106,14 +106,14 @@ def test_predict_file_prints_what_predict_prints(finished, tmp_path, command):
     assert done.out == command(sentiment.main, "--predict", "Great!", "Not so great...", *model).out
 
 
-def test_wrong_sentences_and_models_are_named(finished, tmp_path, command):
+def test_empty_sentences_and_broken_models_are_refused(finished, tmp_path, command):
     assert refused(command(sentiment.main, "--predict", "good", " ", "--model", finished / "models.pt"), "sentence 2")
     saved = torch.load(finished / "models.pt", weights_only=True)
     torch.save({**saved, "vocabulary": saved["vocabulary"][1:]}, tmp_path / "other.pt")
     assert refused(command(sentiment.main, "--predict", "good", "--model", tmp_path / "other.pt"), "other.pt")
 
 
-def test_the_bag_of_words_is_right_on_19_of_20_real_reviews(hw2_data, tmp_path, command):
+def test_the_bag_of_words_is_94_5_percent_right_on_real_reviews(hw2_data, tmp_path, command):
     flags = ["--data", hw2_data, "--models", "bag", "--epochs", 3, "--results", tmp_path]
     assert command(sentiment.main, *flags).status == 0
     assert read(tmp_path / "sentiment")["metrics"]["bag"]["test_accuracy"] > 0.945

@@ -1,4 +1,4 @@
-"""The mistakes that people make, over all commands: one line that names the cause, exit status 2, nothing written."""
+"""Common mistakes with each command: one line that names the cause, exit status 2, no results written."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from tests.conftest import refused, run_python
 from tests.scripts.tiny import SCRIPTS
 
 TRANSFER, STYLE, CAPTIONS, SENTIMENT = "transfer_learning", "style_transfer", "image_captioning", "sentiment"
-WRONG = [  # script, flags (W: the world, T: an empty folder), what the line names
+WRONG = [  # script, flags (W: `world`, T: an empty folder), text in the error
     (TRANSFER, "--data nosuch", "nosuch"),
     (TRANSFER, "--data T", "hymenoptera_data"),
     (TRANSFER, "--epochs 0", "--epochs"),
@@ -74,7 +74,7 @@ MAINS = {"download": download.main, "report": report.main, "grade": grade.main, 
 
 
 @pytest.mark.parametrize("script, flags, named", WRONG, ids=lambda value: str(value).replace("/", ":"))
-def test_a_mistake_is_one_line_that_names_it(world, tmp_path, command, script, flags, named):
+def test_a_mistake_gives_one_line_that_names_it(world, tmp_path, command, script, flags, named):
     empty, results = tmp_path / "empty", tmp_path / "results"
     empty.mkdir()
     words = [word.replace("W/", f"{world}/") for word in flags.split()]
@@ -87,20 +87,20 @@ def test_a_mistake_is_one_line_that_names_it(world, tmp_path, command, script, f
 
 
 @pytest.mark.parametrize("script", ["transfer_learning.py", "style_transfer.py", "image_captioning.py", "sentiment.py"])
-def test_help_has_a_line_for_every_flag_and_fits_80_columns(script):
+def test_help_lists_restart_and_fits_80_columns(script):
     done = run_python(script, "--help", COLUMNS="80")
     assert done.returncode == 0 and "--restart" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
-def test_a_log_has_no_progress_bars(world, tmp_path):
+def test_redirected_output_has_no_progress_bars(world, tmp_path):
     done = run_python("style_transfer.py", *SCRIPTS["style_transfer"].flags(world), "--results", tmp_path)
     assert done.returncode == 0 and done.stderr == ""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_a_script_runs_without_docstrings_and_assertions(world, tmp_path, name):
+def test_scripts_run_without_docstrings_and_assertions(world, tmp_path, name):
     flags = [*SCRIPTS[name].flags(world), "--results", tmp_path]
     done = run_python(f"{SCRIPTS[name].module}.py", *flags, PYTHONOPTIMIZE="2")
     assert done.returncode == 0, done.stderr

@@ -15,13 +15,13 @@ COLORS = {"red": (210, 40, 30), "green": (40, 150, 60), "blue": (40, 70, 210)}
 
 
 def noise(width, height, seed=0):
-    """A picture of soft blotches."""
+    """A picture of smooth random colors."""
     pixels = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype=np.uint8)
     return Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC)
 
 
 def write_flickr8k(folder, counts):
-    """Photos of one color each with two captions, in Flickr8k's layout. counts: photos of train, dev, test."""
+    """Photos of one color each with two captions, in Flickr8k's layout. counts: {split: number of photos}."""
     (folder / "images").mkdir(parents=True)
     captions = []
     for split, count in counts.items():
@@ -43,12 +43,12 @@ def write_reviews(folder):
     (folder / "glove").mkdir()
     lines = (f"{word} {' '.join(f'{x:.4f}' for x in row)}\n" for word, row in zip(words, numbers, strict=True))
     (folder / "glove" / "glove.6B.50d.txt").write_text("".join(lines))
-    (folder / "Wempty.txt").write_text("qqqq 1 2 3\n")  # vectors of none of the words
+    (folder / "Wempty.txt").write_text("qqqq 1 2 3\n")  # has no vector for any word of the reviews
 
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory, tiny_photos, weights_folder):
-    """A `--data` folder with all that the scripts read, small; a folder `own` with pictures. Not to be changed."""
+    """A small `--data` folder with everything that the scripts read, and pictures in `own`. Read-only."""
     folder = tmp_path_factory.mktemp("data")
     (folder / "weights").symlink_to(weights_folder / "weights")
     (folder / "photos").symlink_to(tiny_photos)
@@ -61,7 +61,7 @@ def world(tmp_path_factory, tiny_photos, weights_folder):
 
 
 class Script(NamedTuple):
-    """module: the script. flags(data): those of a tiny run on the world."""
+    """module: the script. flags(data): the flags of a tiny run on `world`."""
 
     module: str
     flags: object
@@ -92,7 +92,7 @@ SCRIPTS = {
 
 @pytest.fixture(scope="session")
 def finished(world, tmp_path_factory):
-    """Makes the finished tiny run of a script once: its results folder."""
+    """Runs a script on `world`, once per session. Returns its results folder."""
     made = {}
 
     def run(name):

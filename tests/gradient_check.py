@@ -46,11 +46,6 @@ def numeric_gradient(f, x, h=1e-5):
     return gradient
 
 
-def numeric_gradient_array(f, x, dout, h=1e-5):
-    """dL/dx where f(x) is an array and dout = dL/df(x): the numeric gradient of Σ f(x) · dout."""
-    return numeric_gradient(lambda x: np.sum(f(x) * dout), x, h)
-
-
 def check_layer(forward, backward, seed=0, **inputs):
     """Relative error of each gradient of a layer, as {name of the input: error}, for a random dL/dout.
 

@@ -122,7 +122,8 @@ def test_an_unfinished_run_with_the_same_settings_is_resumed(run_again):
 
 
 def test_restart_ignores_the_unfinished_run(run_again):
-    assert "resuming" not in run_again("--restart").out
+    result = run_again("--restart")
+    assert result.status == 0 and "resuming" not in result.out
 
 
 def test_a_changed_setting_starts_over_and_is_named(run_again):

@@ -160,13 +160,13 @@ def test_visualize_model_shows_up_to_half_mistakes_first():
     photos[:, 0, 0, :2] = torch.tensor([[3.0, 0], [0, 2], [1, 0], [0, 1], [0.5, 0]])
     loader = torch.utils.data.DataLoader([*zip(photos, [0, 0, 1, 1, 1], strict=True)], 2)
     for most, shown in (
-        (4, ["WRONG: bee", "WRONG: ant", "right: bee", "right: ant"]),
-        (2, ["WRONG: bee", "right: bee"]),
+        (4, ["WRONG: bee", "WRONG: ant", "correct: bee", "correct: ant"]),
+        (2, ["WRONG: bee", "correct: bee"]),
     ):
         figure = tl.visualize_model(model, loader, ["ant", "bee"], "title", most)
         titles = [axes.get_title() for axes in figure.axes]
         assert [title.split(",")[0] for title in titles] == shown
-        assert titles[0].endswith("truth: ant") and "2 of 5 right" in figure.get_suptitle()
+        assert titles[0].endswith("truth: ant") and "2 of 5 correct" in figure.get_suptitle()
 
 
 def test_transforms_give_the_sizes_and_normalized_pixels():

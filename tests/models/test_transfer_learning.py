@@ -104,7 +104,7 @@ def test_a_stopped_training_ends_as_an_undisturbed_one(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_is_a_user_error():
-    with pytest.raises(UserError, match="not finite any more; try a smaller learning rate"):
+    with pytest.raises(UserError, match="not finite; try a smaller learning rate"):
         toy_training(toy_model(), criterion=lambda scores, _: scores.sum() * torch.nan)
 
 

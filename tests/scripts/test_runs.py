@@ -126,12 +126,12 @@ def test_restart_begins_anew(run_again):
 
 
 def test_another_setting_begins_anew_and_says_which(run_again):
-    assert "starting anew: the unfinished run had stylized.tv_weight = 0.02, now 5.0" in run_again("--tv-weight", 5).out
+    assert "starting over: the unfinished run had stylized.tv_weight = 0.02, now 5.0" in run_again("--tv-weight", 5).out
 
 
 def test_changed_code_begins_anew(run_again, monkeypatch):
     monkeypatch.setattr(runs, "code_hash", lambda: "another")
-    assert "starting anew: the code has changed" in run_again().out
+    assert "starting over: the code has changed" in run_again().out
 
 
 def test_a_broken_checkpoint_is_one_line(run_again, tmp_path):
@@ -158,7 +158,7 @@ def test_two_runs_do_not_share_a_folder(run, tmp_path):
     args = type("Args", (), {"results": tmp_path, "quick": False, "seed": 0, "restart": False})
     with runs.Run("style_transfer", args, "data", "weights", {}):
         done = run()
-    assert done.status == 2 and "another run is busy" in done.err.splitlines()[-1]
+    assert done.status == 2 and "is in use by another run" in done.err.splitlines()[-1]
 
 
 def test_a_file_is_not_taken_for_a_folder_of_results(run, tmp_path):

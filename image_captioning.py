@@ -456,7 +456,7 @@ def parse_args(argv=None):
     if args.set and (args.data == "builtin" or args.photos):
         parser.error("argument --set: chooses between real sets; leave it out with --data builtin or --photos")
     if (args.photos is None) != (args.captions is None):
-        parser.error("--photos and --captions need each other")
+        parser.error("give --photos and --captions together")
     if args.quick and args.epochs is None:
         args.epochs = 2 if args.full else 20
     return args

@@ -282,7 +282,7 @@ def load_data(data, glove_file, cache, quick, pretrained):
         vectors = glove.load(vocabulary, sets.train.sentences, data, glove_file, cache)
         counts = Counter(word for sentence in sets.train.sentences for word in sentence)
         covered = vectors.coverage([counts[word] for word in vocabulary])
-        print(f"vectors: {vectors.name}; cover {covered['words']:.0%} of words, {covered['tokens']:.0%} of the text")
+        print(f"vectors: {vectors.name}, for {covered['words']:.0%} of words, {covered['tokens']:.0%} of the text")
     return sets, vocabulary, vectors, covered
 
 
@@ -308,7 +308,7 @@ def report(run, models, histories, seeds, sets, vocabulary, covered):
     if {"bag", "lstm"} <= models.keys():
         bag, lstm = (scores[name][0].sigmoid() for name in ("bag", "lstm"))
         order = [k for k in (lstm - bag).abs().argsort(descending=True) if right["lstm"][0, k] > right["bag"][0, k]]
-        title = "label, probability of good by the LSTM (correct) and bag of words (wrong); largest difference first"
+        title = "label, P(good) by the LSTM (correct) and by the bag of words (wrong); largest difference first"
         lines = [f"{labels[k]:.0f}  {lstm[k]:6.1%}  {bag[k]:6.1%}  {' '.join(sets.test.sentences[k])}" for k in order]
         run.text("examples.txt", [title, *lines])
     states = {name: found[0].state_dict() for name, found in models.items()}

@@ -26,7 +26,7 @@ from data import HOME, sha256
 
 GB, MB = 10**9, 10**6
 RESUME = "the same command resumes the download"
-BY_HAND = "see data/README.md for a download by hand"
+BY_HAND = "see data/README.md to get it by hand"
 
 
 @dataclass

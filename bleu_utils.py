@@ -86,7 +86,7 @@ def evaluate_model(model, data, split, n=1000, seed=0):
 
     `np.random.default_rng(seed)` draws the captions without replacement; all are used if there are fewer than n.
 
-    model: any object with `sample(features)`, called once with one row for each drawn photo, (B, D) float32; returns
+    model: any object with `sample(features)`, called once with one row per distinct photo, (B, D) float32; returns
         (B, T) integers, a numpy array or a PyTorch tensor on any device.
     data: `captions[split]`: (C, T) integers, <START> word ... <END> <NULL> ...; `image_idxs[split]`: (C,) integers, the
         photo of each caption; `features[split]`: (P, D) floats; `idx_to_word`: V words.

@@ -207,7 +207,7 @@ def minibatches(lengths, batch_size, pool, rng):
 
 
 def best_epoch(history):
-    """The index of the epoch with the highest validation BLEU-4; ties go to the higher BLEU-1, then to the first."""
+    """The index of the epoch with the best validation BLEU-4; ties go to the best BLEU-1, then to the first epoch."""
     scores = list(zip(history["bleu4"], history["bleu1"], strict=True))
     return scores.index(max(scores))
 

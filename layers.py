@@ -16,7 +16,7 @@ import numpy as np
 def as_arrays(**arguments):
     """Converts arguments to arrays and checks their shapes: `x, w = as_arrays(x=(x, "N D"), w=(w, "D 4H"))`.
 
-    A letter is the same size in every argument, "4H" is four times H, and "..." matches any shape.
+    A letter stands for the same size in every argument, "4H" is four times H, and "..." matches any shape.
     Raises ValueError naming the first argument that does not fit, TypeError for a masked array.
     """
     arrays, sizes = [], {}

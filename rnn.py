@@ -149,7 +149,7 @@ class CaptioningRNN:
     def beam_search(self, features, beam_width=3, max_length=30, length_power=0.7, unk=True):
         """The most likely captions that a beam search finds; beam_width 1 gives the captions of `sample`.
 
-        Each step extends every open caption by every word and keeps the beam_width captions with the highest sum of log
+        Each step extends every open caption with every word and keeps the beam_width ones with the highest sum of log
         probabilities. A caption that reaches <END> is finished, and the beam narrows by one. The result is the finished
         caption with the largest sum / length^length_power (the plain sum favors short captions; the length includes
         <END>), or the best open caption if none is finished. Other arguments, result and errors: as in `sample`.

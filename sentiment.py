@@ -73,7 +73,7 @@ class BagOfWords(nn.Module):
 
 
 class AverageEmbeddings(nn.Module):
-    """2. (3. with GloVe vectors.) Word embeddings -> average pooling -> Linear: score = w . (1/T sum_t e_t) + b."""
+    """2. Word embeddings -> average pooling -> Linear: score = w . (1/T sum_t e_t) + b. 3. The same with GloVe."""
 
     def __init__(self, vocabulary_size, size):
         super().__init__()

@@ -30,7 +30,7 @@ ARCH = "squeezenet1_1"
 SETTING = "image_size", "style_size", "content_layer", "content_weight", "style_layers", "style_weights", "tv_weight"
 PRESETS = {
     "composition_vii": (192, 512, 3, 5e-2, [1, 4, 6, 7], [20000.0, 500.0, 12.0, 1.0], 5e-2),
-    "the_scream": (192, 224, 3, 3e-2, [1, 4, 6, 7], [200000.0, 800.0, 12.0, 1.0], 2e-2),  # also for styles of one's own
+    "the_scream": (192, 224, 3, 3e-2, [1, 4, 6, 7], [200000.0, 800.0, 12.0, 1.0], 2e-2),  # also for your own styles
     "starry_night": (192, 192, 3, 6e-2, [1, 4, 6, 7], [300000.0, 1000.0, 15.0, 3.0], 2e-2),
 }
 PRESETS = {name: dict(zip(SETTING, numbers, strict=True)) for name, numbers in PRESETS.items()}

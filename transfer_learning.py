@@ -40,7 +40,7 @@ def make_transforms(image_size, val_size):
 
 
 def make_loaders(photos, sizes, batch_size, workers=0, most=None):
-    """{"train": DataLoader, "val": DataLoader} of `images.Photos`. most: limit for each split, evenly spaced photos."""
+    """{"train": DataLoader, "val": DataLoader} of `images.Photos`. most: maximum photos per split, evenly spaced."""
     photos.train.transform, photos.val.transform = make_transforms(*sizes)
     loaders = {}
     for name, split in (("train", photos.train), ("val", photos.val)):
@@ -112,7 +112,7 @@ class Outputs:
 
 
 def replace_head(network, classes):
-    """Replaces the last layer, an `nn.Linear`, by a new one with `classes` outputs. Returns its name and itself."""
+    """Replaces the last layer, an `nn.Linear`, with a new one of `classes` outputs. Returns (name, new layer)."""
     name, old = [(name, module) for name, module in network.named_modules() if not any(module.children())][-1]
     if not isinstance(old, nn.Linear):
         raise UserError(f"--arch: {type(network).__name__} ends in a {type(old).__name__}, not a Linear; try resnet18")
@@ -175,7 +175,7 @@ def predict(model, loader):
 
 
 def visualize_model(model, loader, classes, title, num_images=16):
-    """A figure of images: up to half are mistakes (framed), most confident first; the rest are correct, least first."""
+    """A figure: up to half are mistakes (framed, most confident first), the rest correct (least confident first)."""
     probabilities, targets = predict(model, loader)
     confidence, predicted = probabilities.max(1)
     wrong = predicted != targets

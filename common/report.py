@@ -39,7 +39,7 @@ def embed(path):
         image = Image.open(path).convert("RGB")
         image.thumbnail((900, 3600))
         image.save(buffer, "webp", quality=85)
-    except Exception:  # Pillow raises many kinds
+    except Exception:  # Pillow raises many kinds of errors
         return None
     url = "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
     return {"url": url, "width": image.width, "height": image.height}

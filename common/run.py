@@ -58,7 +58,7 @@ def epochs(count, seed, checkpoint=None, every=1, **parts):
             done = saved["epochs done"]
             for name, part in parts.items():
                 part.load_state_dict(saved[name])
-        except Exception:  # torch raises many kinds for a broken file
+        except Exception:  # torch raises many kinds of errors for a broken file
             raise UserError(f"{checkpoint}: broken, or from another version; --restart starts over") from None
     for epoch in range(done, count):
         seed_all(seed, epoch)
@@ -127,7 +127,7 @@ def load_model(path, script, build):
         saved = load_tensors(path)
         if saved["script"] == script:
             return build(saved), saved
-    except Exception:  # torch.load and build raise many kinds
+    except Exception:  # torch.load and build raise many kinds of errors
         pass
     found = "is not" if Path(path).exists() else "no such file; it should be"
     raise UserError(f"{path}: {found} a model that {script}.py saved; train again, or give another --model")

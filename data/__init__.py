@@ -1,4 +1,4 @@
-"""The data sets: a reader for each, built-in sets made by code, downloads. Imports only `common.cli` of `common`."""
+"""The data sets: a reader for each, built-in sets made by code, downloads. Imports only `common.cli` from `common`."""
 
 import hashlib
 import shutil
@@ -92,7 +92,7 @@ def lines(path):
 
 
 def made(cache, name, make, version):
-    """The folder `<cache>/<name>-<version>`; the first call fills it by `make(folder)`, completely or not at all."""
+    """The folder `<cache>/<name>-<version>`; the first call fills it with `make(folder)`, completely or not at all."""
     folder = Path(cache, f"{name}-{version}")
     if not folder.is_dir():
         with user_errors(cache):

@@ -57,7 +57,7 @@ class CaptionSet:
         return fingerprint(self.idx_to_word, arrays, self.references, photos, self.source.id)
 
     def load_features(self, photos=None):
-        """Reads or computes the features of `photos` {split: indices}, and scales them. UserError for a broken one."""
+        """Reads or computes the scaled features of `photos` {split: indices}. Raises UserError for a broken photo."""
         photos = photos or {split: range(len(pictures)) for split, pictures in self.pictures.items()}
         features = {split: self.source.read(split, chosen) for split, chosen in photos.items()}
         mean = features["train"].mean(axis=0)
@@ -66,7 +66,7 @@ class CaptionSet:
         self.features = {split: scaled(values, self.scaling) for split, values in features.items()}
 
     def part(self, split_photos, captions_each):
-        """The subset of `split_photos` {split: indices}, with features. captions_each: number per photo; None: all."""
+        """The subset of `split_photos` {split: indices}, with features. captions_each: captions per photo or None."""
         some = replace(self, captions={}, image_idxs={}, references={}, pictures={})
         for split, photos in split_photos.items():
             rows = [np.flatnonzero(self.image_idxs[split] == photo)[:captions_each] for photo in photos]
@@ -79,7 +79,7 @@ class CaptionSet:
 
 
 def scaled(features, scaling):
-    """Features (N, D), standardized for a model. scaling: mean (D,) of the training photos, RMS distance from it."""
+    """Features (N, D), centered and scaled. scaling: mean (D,) of the training photos, their RMS distance from it."""
     mean, spread = scaling
     return (features - mean) / np.float32(spread)
 

@@ -45,7 +45,7 @@ def open_photo(path):
         raise UserError(f"{path}: {what}; save it as JPEG, or remove it") from None
     except MemoryError:
         raise
-    except Exception as error:  # Pillow raises many kinds for broken files
+    except Exception as error:  # Pillow raises many kinds of errors for broken files
         if getattr(error, "errno", None):  # a system error: permission denied, too many open files
             raise UserError(f"{path}: {error.strerror}") from None
         raise UserError(f"{path}: cannot be read ({error or type(error).__name__}); replace or remove it") from None
@@ -118,7 +118,7 @@ class Photos:
 
 
 def load(data, photos, cache):
-    """The `Photos` to train and validate on.
+    """The `Photos` for training and validation.
 
     data: the script's `--data`. photos: a folder with `train/<class>/` and `val/<class>/` to use instead, or None.
     cache: the folder for the built-in set. Prints the kinds of skipped files in `photos`. Raises UserError if the set

@@ -65,7 +65,7 @@ def load(data, cache):
 
 
 def part(sets, train, others):
-    """The first `train` training sentences and the first `others` dev and test sentences, half of them per label."""
+    """The first `train` training sentences and the first `others` dev and test sentences, half for each label."""
     return replace(sets, **{name: _first(getattr(sets, name), train if name == "train" else others) for name in SPLITS})
 
 
@@ -96,7 +96,7 @@ def read_labelled(path, split=str.split):
 
 
 def read_unlabelled(path, split=str.split):
-    """A Split without labels: one sentence per line, `split` as above. Raises UserError for a blank line or file."""
+    """A Split without labels: one sentence per line, `split` as above. Raises UserError for an empty line or file."""
     tokens = [split(line) for _, line in lines(path)]
     if [] in tokens or not tokens:
         raise UserError(f"{path}, line {[*tokens, []].index([]) + 1}: is empty; there should be one sentence a line")

@@ -35,7 +35,7 @@ class Pictures:
 
 
 def load(data, cache, preset=None):
-    """The `Pictures` for a script's `--data`. The built-in pictures are drawn into the folder `cache` (some seconds).
+    """The `Pictures` for a script's `--data`. Built-in pictures are drawn once, into the folder `cache` (some seconds).
 
     preset: the requested style; prints a line if a drawing replaces it.
     Raises UserError, naming the file, if one of the four is missing.

@@ -152,7 +152,7 @@ def read(path, arch):
         for name in WRAPPERS:  # of a training checkpoint
             state = state[name] if isinstance(state.get(name), dict) else state
         state = {modern_key(str(key)): value.float() for key, value in state.items()}
-    except Exception as error:  # torch raises many kinds for broken files; other files hold no tensors
+    except Exception as error:  # torch raises many kinds of errors; other files hold no tensors
         reason = getattr(error, "strerror", None) or "cut short, or not a table of tensors as model.state_dict() is"
         raise UserError(f"{path}: {reason}; {advice}") from None
     expected = {key: tuple(value.shape) for key, value in build(arch, outputs(state)).state_dict().items()}

@@ -11,5 +11,5 @@ def version():
 
 
 def made_here(cache, name, make):
-    """The folder of the built-in set `name` in the folder `cache`; the first call fills it by `make(folder)`."""
+    """The folder of the built-in set `name` in the folder `cache`; the first call fills it with `make(folder)`."""
     return made(cache, f"drawn-{name}", make, version())

@@ -66,7 +66,7 @@ INSECTS = {
 
 
 def draw_insect(pen, rng, kind):
-    """Draws one insect `INSECTS[kind]` with slightly random sizes and colors."""
+    """Draws an insect of `INSECTS[kind]` with slightly random sizes and colors."""
     plan = INSECTS[kind]
     color = vary(rng, plan.colors[rng.integers(len(plan.colors))])
     parts = [tuple(np.array(part) * (1, *rng.uniform(0.82, 1.2, 2))) for part in plan.parts]
@@ -109,7 +109,7 @@ def draw_antennae(pen, rng, plan, head, color):
 
 
 def draw_wings(pen, rng, plan):
-    """Pairs of wings, opened to 0.55 to 1.15 times the plan's angle."""
+    """Pairs of wings, opened by 0.55 to 1.15 times the plan's angle."""
     opening = rng.uniform(0.55, 1.15)
     color = vary(rng, BRIGHT[rng.integers(len(BRIGHT))]) if plan.bright else (225, 228, 232)
     alpha = 255 if plan.bright else int(rng.uniform(70, 150))

@@ -1,4 +1,4 @@
-"""Problem 2's built-in pictures: RGB, with a shorter side of `side` pixels. Units are the picture's height, y down."""
+"""Problem 2's built-in pictures (RGB). side: shorter side in pixels. One unit is the picture's height; y runs down."""
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -13,7 +13,7 @@ JOINT, PANE = (112, 104, 94), (248, 246, 240)
 
 
 def draw_town(rng, side=SIDE):
-    """Gabled houses and a church on a quay before hills and clouds, reflected in a river. 4:3."""
+    """Gabled houses and a church on a quay in front of hills and clouds, reflected in a river. 4:3."""
     width, height = side * 4 // 3 * OVERSAMPLE, side * OVERSAMPLE
     image = sky(rng, width, height)
     pen = Pen(image, (0, 0), height, 0)

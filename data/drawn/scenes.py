@@ -341,7 +341,7 @@ def draw_sky(image, rng, scene):
 
 def backdrop(scene, rng, size):
     """Sky and ground without things: an RGB image of `size` x `size` pixels."""
-    home, light, few = GROUNDS[scene.ground], LIGHTS[scene.light], size // 4  # few pixels: it is soft
+    home, light, few = GROUNDS[scene.ground], LIGHTS[scene.light], size // 4  # low resolution is enough
     down = np.linspace(0, 1, few)[:, None, None]
     hills = 0.02 * home.rough * np.sin(np.linspace(0, rng.uniform(3, 9), few) + rng.uniform(0, 6))[None, :, None]
     sky = np.array(vary(rng, light.sky, 6)) * (0.92 + 0.25 * down)

@@ -58,7 +58,7 @@ WORDS = {  # replacements for the capital words of templates; G: good, B: bad, o
         my opinion, across the street, for _num_ people, around here, on the strip""",
     "OTHER": "next door, across the street, down the road, in the mall, at the airport, downtown, around the corner",
 }  # fmt: skip
-TEMPLATES = {  # with their shares; A: words that match the label, C: the opposite; [ ] is optional
+TEMPLATES = {  # {pattern: (share, templates)}; A: words that match the label, C: the opposite; [ ] is optional
     "words decide": (0.54, """
         the [NAME] THING was [DEGREE] ADJECTIVE-A [CLOSER]
         the THING and the THING were [DEGREE] ADJECTIVE-A

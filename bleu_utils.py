@@ -1,8 +1,8 @@
-"""BLEU, and how well a model's captions match reference captions.
+"""BLEU scores, and the evaluation of a captioning model.
 
 BLEU counts the n-grams (n words in a row) that a hypothesis shares with its references: Papineni, Roukos, Ward and Zhu,
 "BLEU: a Method for Automatic Evaluation of Machine Translation", ACL 2002. `BLEU_score` and `evaluate_model` are the
-homework's measure, one caption against one; `corpus_bleu` is the paper's, as captioning results are reported.
+homework's metric, one caption against one reference; `corpus_bleu` is the paper's, which captioning papers report.
 """
 
 import math
@@ -12,22 +12,22 @@ import numpy as np
 
 from layers import as_arrays, check_indices
 
-SPECIAL = ("<NULL>", "<START>", "<END>", "<UNK>")  # padding, first word, last word, any unknown word
+SPECIAL = ("<NULL>", "<START>", "<END>", "<UNK>")  # padding, first word, last word, unknown word
 
 
 def corpus_bleu(references, hypotheses):
     """BLEU-1 ... BLEU-4 of a whole corpus, a tuple of four floats in 0 ... 1.
 
     BLEU-n = exp(min(0, 1 - r / c)) · (p_1 · ... · p_n)^(1/n), where p_k is the share of the hypotheses' k-grams that
-    their references have too; a k-gram matches at most as often as it occurs in any one reference of its hypothesis.
-    c is the length of all hypotheses, r that of their references: for each hypothesis the reference closest to it in
-    length (the shorter of two equally close). Counts and lengths are summed over the corpus before any division.
+    also occur in their references; a k-gram matches at most as often as it occurs in any one reference. c is the total
+    length of the hypotheses, r the total length of their references; for each hypothesis, the reference closest in
+    length counts (the shorter one in a tie). Counts and lengths are summed over the corpus before any division.
     No smoothing: BLEU-n is 0 if some k ≤ n has no match.
 
-    hypotheses: N ≥ 1 lists of words, references: for each of them a list of one or more lists of words. A word is
+    hypotheses: N ≥ 1 lists of words, references: for each hypothesis, a list of one or more lists of words. A word is
     anything hashable. Empty lists of words are allowed.
 
-    Raises ValueError for an empty corpus, lists of different lengths, a hypothesis without references, and a string
+    Raises ValueError for an empty corpus, lists of different lengths, a hypothesis without references, or a string
     instead of a list of words.
     """
     if len(references) != len(hypotheses) or len(hypotheses) == 0:
@@ -52,22 +52,22 @@ def corpus_bleu(references, hypotheses):
 
 
 def _ngrams(words, n):
-    """How often each n-gram, a tuple, occurs in the list of words."""
+    """The count of each n-gram (a tuple) in a list of words."""
     return Counter(zip(*(words[i:] for i in range(n)), strict=False))
 
 
 def BLEU_score(gt_caption, sample_caption):
     """Unigram BLEU of one caption against one reference: `corpus_bleu`'s BLEU-1, a float in 0 ... 1.
 
-    Both are strings of words separated by white space. The special words are dropped first; the score is 0 if nothing
-    of the sample is left.
+    Both are strings of words separated by whitespace. Special words are removed first; the score is 0 if the sample is
+    then empty.
     """
     gt, sample = ([word for word in text.split() if word not in SPECIAL] for text in (gt_caption, sample_caption))
     return corpus_bleu([[gt]], [sample])[0]
 
 
 def decode_captions(captions, idx_to_word):
-    """The words of captions, joined by spaces, up to <END>, without <END>, <START> and <NULL>.
+    """Captions as text: the words before <END>, joined by spaces, without <START> and <NULL>.
 
     captions: (N, T) or (T,) integers in 0 ... V - 1, idx_to_word: V words. Returns a list of N strings, or one string.
     Raises IndexError for a word outside the vocabulary, TypeError unless captions are integers.
@@ -84,16 +84,16 @@ def decode_captions(captions, idx_to_word):
 def evaluate_model(model, data, split, n=1000, seed=0):
     """Mean BLEU_score of the model's captions over n captions of a split, a float in 0 ... 1.
 
-    The captions are drawn without replacement by `np.random.default_rng(seed)`, or all of them if there are fewer.
+    `np.random.default_rng(seed)` draws the captions without replacement; all are used if there are fewer than n.
 
-    model: anything with `sample(features)`, called once: (B, D) float32, each drawn photo once -> (B, T) integers, a
-        numpy array or a PyTorch tensor on any device.
+    model: any object with `sample(features)`, called once with one row per distinct photo, (B, D) float32; returns
+        (B, T) integers, a numpy array or a PyTorch tensor on any device.
     data: `captions[split]`: (C, T) integers, <START> word ... <END> <NULL> ...; `image_idxs[split]`: (C,) integers, the
         photo of each caption; `features[split]`: (P, D) floats; `idx_to_word`: V words.
-    Raises ValueError for n < 1, a split that is unknown or has no captions, and a sample of the wrong shape.
+    Raises ValueError for n < 1, an unknown or empty split, or a sample of the wrong shape.
     """
     if split not in data.captions or len(data.captions[split]) == 0:
-        raise ValueError(f"no captions of split {split!r}; the splits are {', '.join(map(repr, data.captions))}")
+        raise ValueError(f"no captions in split {split!r}; the splits are {', '.join(map(repr, data.captions))}")
     if n < 1:
         raise ValueError(f"n is {n}, expected at least 1")
     C = len(data.captions[split])

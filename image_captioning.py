@@ -1,8 +1,8 @@
 """Problem 5: image captioning. Trains an RNN and an LSTM in numpy to describe photos.
 
 python image_captioning.py                     # the handout's experiment: both cells overfit 50 captions
-python image_captioning.py --full              # its extra part: a whole data set, BLEU on the test split
-python image_captioning.py --caption PHOTO ... # the trained model's captions of your photos
+python image_captioning.py --full              # the extra part: a whole data set, BLEU on the test split
+python image_captioning.py --caption PHOTO ... # caption your photos with the trained model
 """
 
 if __name__ == "__main__":
@@ -41,14 +41,14 @@ class Recipe:
 
     epochs: int
     batch_size: int
-    lr: float  # at first
-    decay: float | str  # a factor an epoch, or "cosine": to zero along a cosine
+    lr: float  # initial learning rate
+    decay: float | str  # factor per epoch, or "cosine" for a cosine schedule to zero
     hidden: int = 512
     wordvec: int = 256
     dropout: float = 0.0  # of word vectors and hidden states
     feature_dropout: float = 0.0
-    word_dropout: float = 0.0  # the share of the words read that become <UNK>
-    clip: float = 5.0  # the largest norm of the gradients
+    word_dropout: float = 0.0  # probability that an input word becomes <UNK>
+    clip: float = 5.0  # maximum norm of the gradients
     pool: int = 1  # minibatches whose captions are sorted by length together
     every: int = 1  # epochs between checkpoints
 
@@ -64,7 +64,7 @@ class Recipe:
         return self.dropout, self.feature_dropout, self.word_dropout
 
 
-# The course's setting, and that of the extra part, chosen on Flickr8k's dev split.
+# The course's settings, and those of the extra part, chosen on Flickr8k's dev split.
 SMALL = {
     "rnn": Recipe(epochs=50, batch_size=25, lr=5e-3, decay=0.95, every=10),
     "lstm": Recipe(epochs=50, batch_size=25, lr=5e-3, decay=0.995, every=10),
@@ -76,7 +76,7 @@ FULL = {
 
 
 def adam_step(params, grads, m, v, t, lr, beta1=0.9, beta2=0.999, eps=1e-8):
-    """Step t = 1, 2, ... of Adam (Kingma & Ba 2015), in place, for dicts of arrays; the moments m, v are 0 at first.
+    """Step t = 1, 2, ... of Adam (Kingma & Ba 2015), in place, for dicts of arrays; the moments m, v start at 0.
 
     w -= lr m' / (sqrt(v') + eps) with m' = m / (1 - beta1^t), v' = v / (1 - beta2^t).
     """
@@ -113,11 +113,11 @@ class NumpyLearner:
         return float(loss)
 
     def state_dict(self):
-        """All that training continues from, as tensors."""
+        """The training state, as tensors."""
         return {"t": self.t, "params": tensors(self.model.params), "m": tensors(self.m), "v": tensors(self.v)}
 
     def load_state_dict(self, state):
-        """Continues from what `state_dict` returned."""
+        """Restores what `state_dict` returned."""
         self.t, parts = state["t"], [state[part] for part in ("params", "m", "v")]
         self.model.params, self.m, self.v = ({name: w.numpy() for name, w in part.items()} for part in parts)
 
@@ -128,7 +128,7 @@ def tensors(arrays):
 
 
 class TorchCaptioningRNN(nn.Module):
-    """The twin of a `CaptioningRNN`: the same parameters under the same names, gradients by autograd, CPU or CUDA."""
+    """A `CaptioningRNN` in PyTorch: the same parameters under the same names, gradients by autograd, CPU or CUDA."""
 
     def __init__(self, model):
         super().__init__()
@@ -137,7 +137,7 @@ class TorchCaptioningRNN(nn.Module):
             self.register_parameter(name, nn.Parameter(torch.from_numpy(value.copy())))
 
     def loss(self, features, words, dropout=0.0, feature_dropout=0.0, word_dropout=0.0):
-        """`CaptioningRNN.loss` of tensors, without the gradients: call backward() on it."""
+        """`CaptioningRNN.loss` for tensors; call backward() on it for the gradients."""
         words_in, words_out = words[:, :-1].T, words[:, 1:].T  # (T, N)
         mask = words_out != self.null
         T = int(mask.any(1).nonzero().max()) + 1
@@ -148,7 +148,7 @@ class TorchCaptioningRNN(nn.Module):
         h0 = F.dropout(features, feature_dropout) @ self.W_proj + self.b_proj
         x = F.dropout(F.embedding(words_in, self.W_embed), dropout)
         cell_weights = [self.Wx.T, self.Wh.T, self.b, torch.zeros_like(self.b)]
-        # with biases, one layer, no dropout between layers, whether in training, one direction, time first
+        # has_biases, num_layers, dropout, train, bidirectional, batch_first
         settings = True, 1, 0.0, self.training, False, False
         if self.cell_type == "rnn":
             h, _ = torch.rnn_tanh(x, h0[None], cell_weights, *settings)
@@ -168,12 +168,12 @@ class TorchLearner:
 
     @property
     def model(self):
-        """The CaptioningRNN with the twin's parameters: it has the beam search."""
+        """The CaptioningRNN with the twin's parameters; it has the beam search."""
         self.numpy_model.params = {name: w.detach().cpu().numpy() for name, w in self.twin.named_parameters()}
         return self.numpy_model
 
     def step(self, features, words, lr, recipe, rng):
-        """As NumpyLearner's; `rng` is not used."""
+        """As in NumpyLearner; `rng` is not used."""
         self.optimizer.param_groups[0]["lr"] = lr
         self.optimizer.zero_grad()
         features, words = (torch.from_numpy(a).to(self.device) for a in (features, words.astype(np.int64)))
@@ -188,15 +188,15 @@ class TorchLearner:
         return {"twin": self.twin.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def load_state_dict(self, state):
-        """Continues from what `state_dict` returned."""
+        """Restores what `state_dict` returned."""
         self.twin.load_state_dict(state["twin"])
         self.optimizer.load_state_dict(state["optimizer"])
 
 
 def minibatches(lengths, batch_size, pool, rng):
-    """All captions once, in random order, as index arrays of `batch_size`. lengths: words of each caption.
+    """All captions once, in random order, as arrays of `batch_size` indices. lengths: words in each caption.
 
-    Captions of `pool` minibatches are sorted by length together: a minibatch takes as long as its longest caption.
+    The captions of `pool` minibatches are sorted by length together: a minibatch takes as long as its longest caption.
     """
     order, size = rng.permutation(len(lengths)), pool * batch_size
     if pool > 1:
@@ -207,7 +207,7 @@ def minibatches(lengths, batch_size, pool, rng):
 
 
 def best_epoch(history):
-    """The index of the epoch with the highest validation BLEU-4, of equals BLEU-1, the first of them."""
+    """The index of the epoch with the best validation BLEU-4; ties go to the best BLEU-1, then to the first epoch."""
     scores = list(zip(history["bleu4"], history["bleu1"], strict=True))
     return scores.index(max(scores))
 
@@ -215,10 +215,10 @@ def best_epoch(history):
 def train(cell, data, recipe, new_learner, seed=0, checkpoint=None, validate=None):
     """Trains a new model on the training captions of `data`, a CaptionSet with features; resumes from `checkpoint`.
 
-    new_learner(model): a learner. validate(model): the figures of an epoch, a dict of floats with bleu1 and bleu4.
-    Returns the CaptioningRNN of the best epoch, without `validate` of the last one, and the history, lists by name:
-    step_loss, a number a step, and a number an epoch: train_loss (mean over the captions), seconds, validate's figures.
-    Raises UserError if the loss is not finite any more.
+    new_learner(model): a learner. validate(model): the metrics of an epoch, a dict of floats with bleu1 and bleu4.
+    Returns the CaptioningRNN of the best epoch (of the last one without `validate`) and the history, a dict of lists:
+    step_loss, one number per step; train_loss (mean over the captions), seconds and validate's metrics, one per epoch.
+    Raises UserError if the loss is not finite.
     """
     words, image_idxs, features = data.captions["train"], data.image_idxs["train"], data.features["train"]
     lengths, steps = (words != captions.NULL).sum(axis=1), math.ceil(len(words) / recipe.batch_size)
@@ -227,7 +227,7 @@ def train(cell, data, recipe, new_learner, seed=0, checkpoint=None, validate=Non
     history, best = History(step_loss=[]), Best()
     with tqdm(total=recipe.epochs * steps, desc=NAMES[cell], unit="step", leave=False) as bar:
         for epoch in epochs(recipe.epochs, seed, checkpoint, recipe.every, learner=learner, history=history, best=best):
-            bar.update(epoch * steps - bar.n)  # steps that are done before a resumed epoch
+            bar.update(epoch * steps - bar.n)  # steps done before a resumed epoch
             started, rng, losses = time.perf_counter(), np.random.default_rng([seed, epoch]), []
             batches = minibatches(lengths, recipe.batch_size, recipe.pool, rng)
             for k, rows in enumerate(batches):
@@ -249,7 +249,7 @@ def train(cell, data, recipe, new_learner, seed=0, checkpoint=None, validate=Non
 
 
 def write_captions(search, data, splits):
-    """{split: the captions, as text, that `search(features)` gives its photos}."""
+    """{split: the captions of its photos, as text}. search(features): the captions as numbers."""
     return {split: decode_captions(search(data.features[split]), data.idx_to_word) for split in splits}
 
 
@@ -257,10 +257,10 @@ def write_captions(search, data, splits):
 
 
 def overfit_small(run, data, recipes, new_learner, seed):
-    """The handout's experiment: each cell overfits `data`, a CaptionSet with one caption of each of a few photos."""
+    """The handout's experiment: each cell overfits `data`, a CaptionSet of a few photos with one caption each."""
     references = {split: decode_captions(data.captions[split], data.idx_to_word) for split in ("train", "val")}
     count, metrics, rows, examples = len(references["train"]), {}, [], []
-    print(f"overfitting {count} captions of as many photos")
+    print(f"overfitting {count} photos with one caption each")
     for cell, recipe in recipes.items():
         model, history = train(cell, data, recipe, new_learner, seed, run.checkpoint(cell))
         run.seconds[cell] = sum(history.pop("seconds"))
@@ -276,12 +276,12 @@ def overfit_small(run, data, recipes, new_learner, seed):
         print(f"{NAMES[cell]}: final training loss {loss:.3f}")
         examples += show_captions(run, data, cell, written, references, {"train": range(4), "val": range(4)})
     run.text("examples.txt", examples)
-    run.figure(plot_steps(metrics, about(data)), "learning_curves.png", "Learning curves", "Loss of each step.")
+    run.figure(plot_steps(metrics, about(data)), "learning_curves.png", "Learning curves", "The loss at each step.")
     run.finish(metrics, ["model", "final training loss", "captions repeated", "unigram BLEU train", "val"], rows)
 
 
 def train_full(run, data, recipes, new_learner, seed, beam_width):
-    """The extra part: the validation split chooses the epoch; the test split is used at the end and nowhere else."""
+    """The extra part: the validation split chooses the epoch; the test split is used only at the end."""
     validate = functools.partial(validation, data=data, beam_width=beam_width)
     models, metrics, rows, examples = {}, {}, [], []
     for cell, recipe in recipes.items():
@@ -300,7 +300,7 @@ def train_full(run, data, recipes, new_learner, seed, beam_width):
         greedy = functools.partial(model.sample, unk=False)
         search = functools.partial(model.beam_search, beam_width=beam_width, unk=False)
         written = {"greedy": write_captions(greedy, data, references), beam: write_captions(search, data, references)}
-        # Each photo gets the words of the photo before it: how much do they depend on the photo?
+        # Each photo gets the caption of the previous one, to show how much captions depend on the photo.
         written[f"{beam}, another photo"] = {split: texts[-1:] + texts[:-1] for split, texts in written[beam].items()}
         examples += show_captions(run, data, cell, written[beam], references, chosen)
         for name, texts in written.items():
@@ -308,13 +308,13 @@ def train_full(run, data, recipes, new_learner, seed, beam_width):
             shares = [bleu["val"]["bleu1"], bleu["val"]["bleu4"], *bleu["test"].values()]
             rows.append([NAMES[cell], name, *(f"{100 * share:.1f}" for share in shares)])
     run.text("examples.txt", examples)
-    caption = "Loss on training and validation captions, and BLEU of the validation photos' captions, by epoch."
+    caption = "Loss on the training and validation captions, and BLEU on the validation photos, by epoch."
     run.figure(plot_epochs(metrics, about(data)), "learning_curves.png", "Learning curves", caption)
     run.finish(metrics, ["model", "search", "val BLEU-1", "BLEU-4", "test BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4"], rows)
 
 
 def choose_photos(data, counts, seed):
-    """{split: indices of `counts[split]` of its photos, drawn at random, in order}; all photos if there are fewer."""
+    """{split: sorted indices of `counts[split]` of its photos, drawn at random}; all photos if there are fewer."""
     rng, chosen = np.random.default_rng(seed), {}
     for split, count in counts.items():
         total = len(data.pictures[split])
@@ -323,7 +323,7 @@ def choose_photos(data, counts, seed):
 
 
 def validation(model, data, beam_width):
-    """The figures of an epoch: the loss on the validation captions, BLEU-1 and BLEU-4 of a beam search."""
+    """The metrics of an epoch: the loss on the validation captions, BLEU-1 and BLEU-4 of a beam search."""
     words, image_idxs, features = data.captions["val"], data.image_idxs["val"], data.features["val"]
     parts = np.split(np.arange(len(words)), range(500, len(words), 500))
     total = sum(float(model.forward(features[image_idxs[rows]], words[rows])[0]) * len(rows) for rows in parts)
@@ -333,17 +333,17 @@ def validation(model, data, beam_width):
 
 
 def bleu_of(texts, references):
-    """{"bleu1": ..., "bleu4": ...} of captions as text. references: of each caption lists of words."""
+    """{"bleu1": ..., "bleu4": ...} of captions as text. references: for each caption, lists of words."""
     return {f"bleu{n}": value for n, value in enumerate(corpus_bleu(references, [t.split() for t in texts]), 1)}
 
 
 def show_captions(run, data, cell, written, references, chosen):
-    """Prints and draws the captions of the photos {split: indices} `chosen`. Returns the lines of examples.txt."""
+    """Prints and draws the captions of the `chosen` photos {split: indices}. Returns the lines of examples.txt."""
     lines, photos, labels = [f"== {NAMES[cell]}"], [], []
     for split in written:
         rows = zip(data.pictures[split], written[split], references[split], strict=True)
         for k, (picture, text, reference) in enumerate(rows):
-            name = shown(picture.name if isinstance(picture, Path) else picture)  # or its address on the web
+            name = shown(picture.name if isinstance(picture, Path) else picture)  # or its web address
             example = [f"{split} {name}", f"  {NAMES[cell]}: {text}", f"  reference: {reference}"]
             lines += example
             if k in chosen[split]:
@@ -358,7 +358,7 @@ def show_captions(run, data, cell, written, references, chosen):
 
 
 def about(data):
-    """What a plot shows: the data and what made the features."""
+    """The data and the source of the features, for plot titles."""
     return f"{data.name}; features: {data.source.name}"
 
 
@@ -368,7 +368,7 @@ def plot_steps(metrics, title):
     axes = figure.subplots()
     for cell, found in metrics.items():
         axes.plot(range(1, len(found["step_loss"]) + 1), found["step_loss"], label=NAMES[cell])
-    axes.set(xlabel="training step", ylabel="loss of the minibatch (nats a caption)", yscale="log")
+    axes.set(xlabel="training step", ylabel="minibatch loss (nats per caption)", yscale="log")
     axes.yaxis.set_major_formatter("{x:g}")
     figure.legend(loc="outside lower center", ncols=2)
     return figure
@@ -378,22 +378,22 @@ def plot_epochs(metrics, title):
     """Training and validation loss, and validation BLEU, by epoch. metrics: {cell: {"history": history}}."""
     losses = {"train_loss": ("C1--", "training loss, with dropout"), "val_loss": ("C0-", "validation loss")}
     bleus = {"bleu1": ("C2--", "validation BLEU-1"), "bleu4": ("C3-", "validation BLEU-4")}
-    panels = ("loss (nats a caption)", 1, losses), ("BLEU (%)", 100, bleus)
+    panels = ("loss (nats per caption)", 1, losses), ("BLEU (%)", 100, bleus)
     histories = {NAMES[cell]: found["history"] for cell, found in metrics.items()}
     return plots.learning_curves(histories, panels, f"Learning curves\n{title}")
 
 
 def save_model(run, cell, model, data):
-    """Saves a model with all it takes to caption a photo: its vocabulary and what makes its features."""
+    """Saves a model with what it needs to caption a photo: its vocabulary and the source of its features."""
     source, (mean, spread) = data.source, data.scaling
-    content = {"script": "image_captioning", "cell": cell, "vocabulary": data.idx_to_word}  # with --full, too
+    content = {"script": "image_captioning", "cell": cell, "vocabulary": data.idx_to_word}  # also with --full
     content |= {"features": source.name, "arch": source.arch, "builtin": source.builtin, "features_id": source.id}
     content |= {"mean": torch.from_numpy(mean), "spread": spread, "params": tensors(model.params)}
     run.model(f"{cell}.pt", content)
 
 
 def rebuild(saved):
-    """The CaptioningRNN of what `save_model` saved."""
+    """The CaptioningRNN that `save_model` saved."""
     (D, H), (_, W) = saved["params"]["W_proj"].shape, saved["params"]["W_embed"].shape
     model = CaptioningRNN({word: k for k, word in enumerate(saved["vocabulary"])}, D, W, H, saved["cell"])
     for name, value in model.params.items():
@@ -402,16 +402,16 @@ def rebuild(saved):
 
 
 def caption_photos(photos, file, data, results, device, beam_width):
-    """Prints a model's captions of photos, {path: image}, then draws them. data, results: the flags' folders."""
+    """Prints and draws a model's captions of photos {path: image}. data, results: the folders from the flags."""
     model, saved = load_model(file, "image_captioning", rebuild)
     if saved["arch"] is None:
-        raise UserError(f"{file}: learned from cs231n's features, whose network is not here; give another --model")
+        raise UserError(f"{file}: was trained on cs231n's features, whose network is not here; give another --model")
     pretrained = weights.load(saved["arch"], "builtin" if saved["builtin"] else data)
     source = PhotoFeatures({}, pretrained, results / "cache", device)
     if source.id != saved["features_id"]:
-        raise UserError(f"{file}: needs the weights {saved['features']}, here are {source.name}; name them by --data")
+        raise UserError(f"{file}: needs the weights {saved['features']}, found {source.name}; name them by --data")
     if file.parent.name in ("image_captioning", "image_captioning-quick"):
-        print("note: this model has overfitted a few captions; one trained with --full describes new photos")
+        print("note: this model has overfitted a few captions; train one with --full to caption new photos")
     title = f"{NAMES[saved['cell']]}, trained on {saved['data']}"
     print(f"model: {shown(file)} ({shown(title)})")
     features = captions.scaled(source.compute(photos.values()), (saved["mean"].numpy(), saved["spread"]))
@@ -424,57 +424,55 @@ def caption_photos(photos, file, data, results, device, beam_width):
 
 
 def parse_args(argv=None):
-    """The flags, checked."""
+    """Parses and checks the flags."""
     parser = Parser(prog="image_captioning.py", description=(__doc__ or "").partition("\n")[0])
-    add_common_flags(parser, "20 epochs, with --full 2 epochs of 300 photos")
+    add_common_flags(parser, "20 epochs, or 2 epochs on 300 photos with --full")
     add_seed_flag(parser)
     add, count, share = parser.add_argument, number(1, below=2**31), number(0, float, 1)
-    add("--full", action="store_true", help="train on the whole set, BLEU on its test split (the extra part)")
-    add("--cells", nargs="+", choices=CELLS, default=[*CELLS], help="which to train")
-    add("--backend", choices=("numpy", "torch"), default="numpy", help="torch: the same model by PyTorch, on --device")
+    add("--full", action="store_true", help="the extra part: train on the whole set, measure BLEU on its test split")
+    add("--cells", nargs="+", choices=CELLS, default=[*CELLS], help="what to train")
+    add("--backend", choices=("numpy", "torch"), default="numpy", help="torch: the same model in PyTorch, on --device")
     add("--epochs", type=count, help="passes over the captions (default: 50; --full: 12)")
-    add("--batch-size", type=count, help="captions a step (default: 25; --full: 100)")
-    add("--lr", type=number(0, float, 1e6), help="first learning rate (default: 5e-3; --full: RNN 1e-3, LSTM 2e-3)")
+    add("--batch-size", type=count, help="captions per step (default: 25; --full: 100)")
+    add("--lr", type=number(0, float, 1e6), help="initial learning rate (default: 5e-3; --full: RNN 1e-3, LSTM 2e-3)")
     add("--hidden", type=number(1, below=2**14), help="size of the hidden state (default: 512)")
-    add(
-        "--dropout", type=share, help="share of the word vectors' and hidden states' numbers dropped (--full: 0.5, 0.3)"
-    )
-    add("--feature-dropout", type=share, help="share of the features' numbers that are dropped (--full: RNN 0.5)")
-    add("--word-dropout", type=share, help="share of the words read that become <UNK> (--full: LSTM 0.3)")
+    add("--dropout", type=share, help="dropout of word vectors and hidden states (--full: RNN 0.5, LSTM 0.3)")
+    add("--feature-dropout", type=share, help="dropout of the photos' features (--full: RNN 0.5)")
+    add("--word-dropout", type=share, help="probability that an input word becomes <UNK> (--full: LSTM 0.3)")
     add("--small", type=count, default=50, help="captions to overfit, and validation photos to caption, without --full")
-    add("--beam-width", type=number(1, below=1001), default=5, help="captions that the beam search keeps open")
-    add("--set", choices=("flickr8k", "coco"), help="which real set, if DIR holds both (default: flickr8k)")
-    add("--coco-features", choices=("pca", "fc7"), default="pca", help="in cs231n's files: 512 or 4,096 numbers")
+    add("--beam-width", type=number(1, below=1001), default=5, help="captions that the beam search keeps")
+    add("--set", choices=("flickr8k", "coco"), help="real set to use if DIR holds both (default: flickr8k)")
+    add("--coco-features", choices=("pca", "fc7"), default="pca", help="cs231n's features: 512 or 4,096 per photo")
     add("--photos", metavar="DIR", help="your own photos, with --captions")
-    add("--captions", metavar="FILE", help="their captions, a line each: photo.jpg#0, a tab, the caption")
-    add("--min-count", type=count, help="rarer words are <UNK> (default: 5 if the vocabulary is over 2,000, else 1)")
-    add("--arch", type=weights.check_arch, help="makes the features (default: resnet50 if found, else squeezenet1_1)")
-    add("--caption", nargs="+", metavar="PHOTO", help="train nothing; caption these photos")
+    add("--captions", metavar="FILE", help="their captions, one per line: photo.jpg#0, a tab, the caption")
+    add("--min-count", type=count, help="rarer words become <UNK> (default: 5 if there are over 2,000 words, else 1)")
+    add("--arch", type=weights.check_arch, help="feature network (default: resnet50 if found, else squeezenet1_1)")
+    add("--caption", nargs="+", metavar="PHOTO", help="caption these photos instead of training")
     add("--model", metavar="FILE", help="for --caption (default: the LSTM of the last --full run, else the last run's)")
     args = parser.parse_args(argv)
     parser.keep_to(args, "--caption", "--model", "--beam-width", "--data", "--results", "--device", "--quick")
     if args.model and not args.caption:
-        parser.error("argument --model: goes with --caption")
+        parser.error("argument --model: needs --caption")
     if args.set and (args.data == "builtin" or args.photos):
         parser.error("argument --set: chooses between real sets; leave it out with --data builtin or --photos")
     if (args.photos is None) != (args.captions is None):
-        parser.error("--photos and --captions go together")
+        parser.error("give --photos and --captions together")
     if args.quick and args.epochs is None:
         args.epochs = 2 if args.full else 20
     return args
 
 
 def describe(data):
-    """Prints which data and features a run uses, and what would be better."""
+    """Prints the data and the features of a run, with a hint if real ones are missing."""
     counts = ", ".join(f"{len(data.pictures[split]):,} {split}" for split in captions.SPLITS)
-    hint = "" if data.real else "; real photos: 'python -m data.download flickr8k weights'"
+    hint = "" if data.real else "; get real photos: 'python -m data.download flickr8k weights'"
     print(f"data: {data.name}, photos: {counts}; {len(data.idx_to_word):,} words{hint}\nfeatures: {data.source.name}")
     if data.real and data.source.builtin:
         print(f"warning: {weights.DRAWN_WARNING}")
 
 
 def main(argv=None):
-    """Runs the script with the flags `argv`, by default those of the command line."""
+    """Runs the script. argv: its flags (default: those of the command line)."""
     args = parse_args(argv)
     device = pick_device(args.device)
     if args.caption:
@@ -494,7 +492,7 @@ def main(argv=None):
     settings = {f"{cell}_{name}": value for cell, recipe in recipes.items() for name, value in vars(recipe).items()}
     settings |= dict(backend=args.backend, device=device.type, beam_width=args.beam_width, fingerprint=data.fingerprint)
     new_learner = functools.partial(TorchLearner, device=device) if args.backend == "torch" else NumpyLearner
-    data.name += ", quick look at a part" * args.quick
+    data.name += ", quick run on a part" * args.quick
     with Run("image_captioning" + "-full" * args.full, args, data.name, data.source.name, settings) as run:
         experiment = functools.partial(train_full, beam_width=args.beam_width) if args.full else overfit_small
         experiment(run, data, recipes, new_learner, args.seed)

@@ -1,11 +1,11 @@
 """Layers in numpy: fully connected, sigmoid, softmax loss, dropout.
 
 A layer is a pair of functions. `*_forward(inputs...)` returns `(out, cache)`; `*_backward(dout, cache)` takes dL/dout
-and returns the gradient of each input, in the forward's argument order. A loss returns `(loss, dx)`. The cache holds
-references to inputs and outputs, not copies: change neither between forward and backward.
+and returns the gradient of each input, in the order of the forward arguments. A loss returns `(loss, dx)`. The cache
+holds references to inputs and outputs, not copies: do not modify them between forward and backward.
 
-Arguments are arrays, or anything that np.asarray takes, and are never changed. float32 in gives float32 out; integers
-are computed in float64. A wrong shape is a ValueError that names the argument.
+Arguments are arrays or anything that np.asarray accepts; they are never modified. float32 inputs give float32 outputs;
+integers are converted to float64. A wrong shape raises a ValueError that names the argument.
 """
 
 import math
@@ -14,10 +14,10 @@ import numpy as np
 
 
 def as_arrays(**arguments):
-    """Arrays of the expected shapes: `x, w = as_arrays(x=(x, "N D"), w=(w, "D 4H"))`.
+    """Converts arguments to arrays and checks their shapes: `x, w = as_arrays(x=(x, "N D"), w=(w, "D 4H"))`.
 
-    A letter is the same size in every argument, "4H" is four times H, and "..." stands for any shape.
-    Raises ValueError for the first argument that does not fit, with its name, and TypeError for a masked array.
+    A letter stands for the same size in every argument, "4H" is four times H, and "..." matches any shape.
+    Raises ValueError naming the first argument that does not fit, TypeError for a masked array.
     """
     arrays, sizes = [], {}
     for name, (value, axes) in arguments.items():
@@ -37,7 +37,7 @@ def as_arrays(**arguments):
 
 
 def as_floats(**arguments):
-    """`as_arrays` in numpy's common float type (float64 for integers). Raises TypeError unless all are real numbers."""
+    """`as_arrays` in a common float dtype (float64 for integers). Raises TypeError unless all values are real."""
     arrays = as_arrays(**arguments)
     dtype = np.result_type(*arrays)
     if dtype.kind not in "fiub":
@@ -55,7 +55,7 @@ def check_indices(name, indices, V):
 
 
 def fc_forward(x, w, b):
-    """Fully connected layer: out = x w + b, each example of x flattened to a row.
+    """Fully connected layer: out = x w + b, with each example of x flattened to a row.
 
     x: (N, d1, ..., dk) with D = d1 · ... · dk, w: (D, M), b: (M,). Returns out: (N, M), cache.
     """
@@ -81,17 +81,17 @@ def fc_backward(dout, cache):
 
 
 def sigmoid(x):
-    """1 / (1 + e^-x), as e^min(x, 0) / (1 + e^-|x|), so that nothing overflows. x: any shape."""
+    """1 / (1 + e^-x), computed as e^min(x, 0) / (1 + e^-|x|) to avoid overflow. x: any shape."""
     (x,) = as_floats(x=(x, "..."))
     return np.exp(np.minimum(x, 0)) / (1 + np.exp(-np.abs(x)))
 
 
 def softmax_loss(x, y, weight=None):
-    """Cross entropy of the softmax of the scores: Σ_n weight[n] (log Σ_v e^x[n,v] - x[n,y[n]]).
+    """Cross-entropy loss of the softmax of the scores: Σ_n weight[n] (log Σ_v e^x[n,v] - x[n,y[n]]).
 
-    x: (N, V) scores, y: (N,) integers in 0 ... V - 1, weight: (N,) of x's dtype, by default 1/N: the minibatch's mean.
+    x: (N, V) scores, y: (N,) integers in 0 ... V - 1, weight: (N,) in x's dtype (default: 1/N, the minibatch mean).
     Returns loss, dx: (N, V), dx[n] = weight[n] (softmax(x[n]) - onehot(y[n])).
-    Raises IndexError for a label outside the range, TypeError unless labels are integers, ValueError for an empty mean.
+    Raises IndexError for a label out of range, TypeError unless labels are integers, ValueError if N is 0 (no mean).
     """
     x, y = as_arrays(x=(x, "N V"), y=(y, "N"))
     check_indices("y", y, x.shape[1])
@@ -101,7 +101,7 @@ def softmax_loss(x, y, weight=None):
         weight = np.ones(len(x), x.dtype) / len(x)
     x, weight = as_floats(x=(x, "N V"), weight=(weight, "N"))
     rows = np.arange(len(x))
-    shifted = x - x.max(axis=1, keepdims=True)  # the same softmax, and e^shifted does not overflow
+    shifted = x - x.max(axis=1, keepdims=True)  # same softmax, but e^shifted cannot overflow
     exp = np.exp(shifted)
     total = exp.sum(axis=1)
     loss = weight @ (np.log(total) - shifted[rows, y])
@@ -111,10 +111,10 @@ def softmax_loss(x, y, weight=None):
 
 
 def dropout_forward(x, p, rng):
-    """Inverted dropout: each element is dropped with probability p, the others are divided by 1 - p (mean unchanged).
+    """Inverted dropout: drops each element with probability p and divides the rest by 1 - p, which keeps the mean.
 
-    x: any shape, p: 0 ≤ p < 1, rng: a np.random.Generator (unused if p is 0, where out is x itself).
-    Returns out: like x, cache. Raises ValueError for another p. Not used at test time.
+    x: any shape, p: 0 ≤ p < 1, rng: a np.random.Generator (not used if p is 0; out is then x itself).
+    Returns out: like x, cache. Raises ValueError if p is out of range. Do not use at test time.
     """
     (x,) = as_floats(x=(x, "..."))
     if not 0 <= p < 1:

@@ -1,4 +1,4 @@
-"""The captioning model in numpy: an RNN or an LSTM that starts from a photo's features and predicts a word a step."""
+"""The captioning model in numpy: an RNN or LSTM that starts from a photo's features and predicts one word per step."""
 
 import numpy as np
 
@@ -19,20 +19,20 @@ from rnn_layers import (
 )
 
 CELLS = {"rnn": (1, rnn_forward, rnn_backward), "lstm": (4, lstm_forward, lstm_backward)}  # gates, forward, backward
-PHOTOS_AT_ONCE = 128  # in a beam search: bounds its memory
+PHOTOS_AT_ONCE = 128  # limits the memory of a beam search
 
 
 class CaptioningRNN:
     """h0 = features W_proj + b_proj, h = rnn or lstm(W_embed[words so far]), word scores = h W_vocab + b_vocab.
 
-    word_to_idx: each word's number, with <NULL>; sampling needs <START> and <END> too. V = len(word_to_idx).
-    input_dim: D, size of a photo's features. wordvec_dim: W, of a word's vector. hidden_dim: H. cell_type: 'rnn' or
-    'lstm'. dtype: of the parameters, the loss and the gradients. seed: of the initial weights, the course's:
-    standard normal numbers times 0.01 (W_embed) or 1/sqrt(rows) (the other matrices); the biases are 0.
+    word_to_idx: {word: number}, must contain <NULL>; sampling also needs <START> and <END>. V = len(word_to_idx).
+    input_dim: D, size of a photo's features. wordvec_dim: W, size of a word vector. hidden_dim: H. cell_type: 'rnn' or
+    'lstm'. dtype: of the parameters, the loss and the gradients. seed: of the initial weights. As in the course, they
+    are standard normal numbers times 0.01 (W_embed) or 1/sqrt(rows) (the other matrices); the biases are 0.
 
     params: W_proj (D, H), b_proj (H,), W_embed (V, W), Wx (W, kH), Wh (H, kH), b (kH,), W_vocab (H, V), b_vocab (V,),
     where k is 1 for the RNN and 4 for the LSTM.
-    Raises ValueError for another cell type and for a vocabulary without <NULL>.
+    Raises ValueError for an unknown cell type or a vocabulary without <NULL>.
     """
 
     def __init__(
@@ -54,15 +54,15 @@ class CaptioningRNN:
         self.params = {name: value.astype(self.dtype) for name, value in self.params.items()}
 
     def loss(self, features, captions, rng=None, dropout=0.0, feature_dropout=0.0, word_dropout=0.0):
-        """Cross entropy of each next word, summed over a caption's words, averaged over the minibatch; its gradients.
+        """Cross-entropy loss of the next word, summed over each caption, averaged over the minibatch; its gradients.
 
         features: (N, D), captions: (N, T + 1) integers: <START>, the words, <END>, then <NULL>. At step t the model
         reads captions[:, t]; the target is captions[:, t + 1]. <NULL> targets do not count.
-        dropout: the share of the numbers of word vectors and hidden states that are dropped, feature_dropout: of the
-        features, word_dropout: of the words read that become <UNK> (Bowman et al. 2016). rng: a np.random.Generator.
+        dropout: drop probability for word vectors and hidden states, feature_dropout: for the features, word_dropout:
+        probability that an input word becomes <UNK> (Bowman et al. 2016). rng: a np.random.Generator.
 
         Returns loss, grads: a dict like params. Raises IndexError for a word outside the vocabulary, TypeError unless
-        captions are integers, ValueError for other shapes and if no target counts.
+        captions are integers, ValueError for a wrong shape or if every target is <NULL>.
         """
         loss, cache = self.forward(features, captions, rng, dropout, feature_dropout, word_dropout)
         return loss, self.backward(cache)
@@ -72,9 +72,9 @@ class CaptioningRNN:
         p, (_, cell_forward, _) = self.params, CELLS[self.cell_type]
         features, captions = as_arrays(features=(self._features(features), "N D"), captions=(captions, "N T"))
         check_indices("captions", captions, len(self.word_to_idx))
-        counts = np.flatnonzero((captions[:, 1:] != self.null).any(axis=0))  # the steps with a target that counts
+        counts = np.flatnonzero((captions[:, 1:] != self.null).any(axis=0))  # steps with a target other than <NULL>
         if len(counts) == 0:
-            raise ValueError("captions hold no target but <NULL>")
+            raise ValueError("captions have no target except <NULL>")
         T = counts[-1] + 1
         captions_in, captions_out = captions[:, :T], captions[:, 1 : T + 1]
         mask = captions_out != self.null
@@ -110,14 +110,14 @@ class CaptioningRNN:
         return features.astype(self.dtype, copy=False)
 
     def _start(self, features, unk):
-        """h0 and c0 (N, H), the states before the first word, and the words that a caption cannot contain."""
+        """h0 and c0 (N, H), the states before the first word, and the words that a caption must not contain."""
         if None in (self.start, self.end) or set(self.word_to_idx.values()) != set(range(len(self.word_to_idx))):
             raise ValueError("word_to_idx: sampling needs <START>, <END> and words numbered 0 ... V - 1")
         h0, _ = fc_forward(self._features(features), self.params["W_proj"], self.params["b_proj"])
         return h0, np.zeros_like(h0), [self.null, self.start] + [self.unk] * (not unk and self.unk is not None)
 
     def _next(self, words, h, c):
-        """One step with the input `words` (N,): the scores (N, V) of the next word, and h, c."""
+        """One step with input `words` (N,). Returns the scores (N, V) of the next word, and h, c."""
         p = self.params
         x, _ = word_embedding_forward(words, p["W_embed"])
         if self.cell_type == "rnn":
@@ -127,10 +127,10 @@ class CaptioningRNN:
         return fc_forward(h, p["W_vocab"], p["b_vocab"])[0], h, c
 
     def sample(self, features, max_length=30, unk=True):
-        """Greedy captions: at each step the word of the highest score, which is the input of the next step.
+        """Greedy captions: each step picks the word with the highest score and feeds it to the next step.
 
-        features: (N, D), max_length: the most words, <END> included. unk: whether captions may contain <UNK>.
-        Returns captions: (N, max_length) integers, without <START>, <NULL> after <END>.
+        features: (N, D), max_length: maximum number of words, including <END>. unk: whether captions may contain <UNK>.
+        Returns captions: (N, max_length) integers, without <START>, with <NULL> after <END>.
         Raises ValueError for a vocabulary without <START> or <END>, or with gaps in its numbers.
         """
         h, c, excluded = self._start(features, unk)
@@ -147,12 +147,12 @@ class CaptioningRNN:
         return captions
 
     def beam_search(self, features, beam_width=3, max_length=30, length_power=0.7, unk=True):
-        """The most likely captions that a beam search finds; with beam_width 1 those of `sample`.
+        """The most likely captions that a beam search finds; beam_width 1 gives the captions of `sample`.
 
-        Each step continues every open caption by every word and keeps the best beam_width of them, by the sum of their
-        words' log probabilities. A caption that reaches <END> is finished, and the beam narrows by one. The result
-        is the finished caption of the largest sum / length^length_power, <END> counted (the sum prefers short ones), or
-        the best open one if none is finished. Other arguments, result and errors as `sample`.
+        Each step extends every open caption with every word and keeps the beam_width ones with the highest sum of log
+        probabilities. A caption that reaches <END> is finished, and the beam narrows by one. The result is the finished
+        caption with the largest sum / length^length_power (the plain sum favors short captions; the length includes
+        <END>), or the best open caption if none is finished. Other arguments, result and errors: as in `sample`.
         """
         if len(features) > PHOTOS_AT_ONCE:
             parts = np.split(features, range(PHOTOS_AT_ONCE, len(features), PHOTOS_AT_ONCE))
@@ -164,13 +164,13 @@ class CaptioningRNN:
         words = np.full((N, B), self.start)
         captions = np.full((N, B, max_length), self.null)
         log_p, finished = np.full((N, B), -np.inf), np.zeros((N, B), bool)
-        log_p[:, 0] = 0  # one caption is open at first
+        log_p[:, 0] = 0  # start with one open caption
         for t in range(max_length):
             scores, h, c = self._next(words.ravel(), h, c)
             grown = log_p[:, :, None] + log_softmax(scores).reshape(N, B, V)
             grown[:, :, excluded] = -np.inf
             grown[finished] = -np.inf
-            grown[finished, self.null] = np.inf  # a finished caption keeps its place
+            grown[finished, self.null] = np.inf  # a finished caption stays in the beam
             places, found = largest(grown.reshape(N, B * V), B)
             parent, words = np.divmod(places, V)
             captions = captions[photo, parent]
@@ -194,9 +194,9 @@ def log_softmax(scores):
 
 
 def largest(values, count):
-    """The `count` largest of each row of `values` (N, M), in descending order, equals by position. Overwrites `values`.
+    """The `count` largest values of each row (N, M), in descending order, ties by position. Overwrites `values`.
 
-    Returns their places in the row (N, count), integers, and their values (N, count).
+    Returns their column indices (N, count) and their values (N, count).
     """
     rows = np.arange(len(values))
     places, found = np.empty((len(values), count), int), np.empty((len(values), count))

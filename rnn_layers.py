@@ -1,11 +1,11 @@
 """Recurrent layers in numpy: vanilla RNN, LSTM, word embedding, temporal fully connected, temporal softmax loss.
 
-Pairs of functions with the rules of layers.py; WRITEUP.md derives the backwards of the RNN and the LSTM. Recurrent
-layers take time-major sequences, (T, N, D); the word embedding and the temporal layers take (N, T, ...).
-N: minibatch, T: time steps, D: input size, H: hidden size, V: vocabulary, M: scores.
+Function pairs with the conventions of layers.py; WRITEUP.md derives the backward passes of the RNN and the LSTM.
+Recurrent layers take time-major sequences, (T, N, D); the word embedding and the temporal layers take (N, T, ...).
+N: minibatch size, T: time steps, D: input size, H: hidden size, V: vocabulary size, M: number of scores.
 
-`*_step_*` are the equations of one step. A sequence function computes the same as its steps, faster: it takes every
-product that needs no other step's result out of the loop, as one product over T·N rows.
+`*_step_*` are the equations of one step. A sequence function computes the same result faster: every product that does
+not depend on another step is computed outside the loop, as one product over T·N rows.
 """
 
 import numpy as np
@@ -24,7 +24,7 @@ def rnn_step_forward(x, prev_h, Wx, Wh, b):
 
 
 def rnn_step_backward(dnext_h, cache):
-    """With a = x Wx + prev_h Wh + b: da = dnext_h * (1 - next_h²), and from it all five gradients.
+    """With a = x Wx + prev_h Wh + b, da = dnext_h * (1 - next_h²); all five gradients follow from da.
 
     dnext_h: (N, H). Returns dx: (N, D), dprev_h: (N, H), dWx: (D, H), dWh: (H, H), db: (H,).
     """
@@ -40,7 +40,7 @@ def rnn_step_backward(dnext_h, cache):
 
 
 def rnn_forward(x, h0, Wx, Wh, b):
-    """T steps: h[t] = tanh(x[t] Wx + prev_h Wh + b), where prev_h is h[t-1], and h0 at t = 0.
+    """T steps: h[t] = tanh(x[t] Wx + prev_h Wh + b), where prev_h is h[t-1], or h0 at t = 0.
 
     x: (T, N, D), h0: (N, H), Wx: (D, H), Wh: (H, H), b: (H,). Returns h: (T, N, H), cache.
     """
@@ -55,9 +55,9 @@ def rnn_forward(x, h0, Wx, Wh, b):
 
 
 def rnn_backward(dh, cache):
-    """Backward through time: step t gets dh[t] and, added to it, the gradient that step t + 1 passes back to h[t].
+    """Backpropagation through time: step t gets dh[t] plus the gradient that step t + 1 passes back to h[t].
 
-    dh: (T, N, H), the gradient of each h[t] from outside.
+    dh: (T, N, H), the upstream gradient of each h[t].
     Returns dx: (T, N, D), dh0: (N, H), dWx: (D, H), dWh: (H, H), db: (H,).
     """
     x, h, Wx, Wh = cache
@@ -72,12 +72,12 @@ def rnn_backward(dh, cache):
 
 
 def _times_transposed(da, W):
-    """da Wᵀ, as (W daᵀ)ᵀ: for small N this order makes the layer 1.15 times as fast."""
+    """da Wᵀ, computed as (W daᵀ)ᵀ, which makes the layer 1.15 times as fast for small N."""
     return (W @ da.T).T
 
 
 def _all_steps_backward(da, x, prev_h, Wx):
-    """dx, dWx, dWh, db of a[t] = x[t] Wx + prev_h[t] Wh + b, each one product over the T·N rows of all steps."""
+    """dx, dWx, dWh, db of a[t] = x[t] Wx + prev_h[t] Wh + b, each computed over all T·N rows at once."""
     rows_da, rows_x, rows_h = (a.reshape(a.shape[0] * a.shape[1], a.shape[2]) for a in (da, x, prev_h))
     return (rows_da @ Wx.T).reshape(x.shape), rows_x.T @ rows_da, rows_h.T @ rows_da, rows_da.sum(axis=0)
 
@@ -87,8 +87,8 @@ def lstm_step_forward(x, prev_h, prev_c, Wx, Wh, b):
 
     The gates are f, i, o = σ(a_f), σ(a_i), σ(a_o) and c̃ = tanh(a_c), with [a_f, a_i, a_c, a_o] = x Wx + prev_h Wh + b.
 
-    x: (N, D), prev_h: (N, H), prev_c: (N, H) or one number, Wx: (D, 4H), Wh: (H, 4H), b: (4H,), gates stacked f, i,
-    c̃, o. Returns next_h: (N, H), next_c: (N, H), cache.
+    x: (N, D), prev_h: (N, H), prev_c: (N, H) or one number, Wx: (D, 4H), Wh: (H, 4H), b: (4H,), gates stacked in the
+    order f, i, c̃, o. Returns next_h: (N, H), next_c: (N, H), cache.
     """
     if np.ndim(prev_c) == 0:
         prev_c = float(prev_c) * np.ones_like(prev_h)
@@ -104,7 +104,7 @@ def lstm_step_forward(x, prev_h, prev_c, Wx, Wh, b):
 
 
 def lstm_step_backward(dnext_h, dnext_c, cache):
-    """With dc = dnext_c + dnext_h * o * (1 - tanh²(next_c)): da_f, da_i, da_c, da_o, and from them all six gradients.
+    """All six gradients follow from da_f, da_i, da_c, da_o and dc = dnext_c + dnext_h * o * (1 - tanh²(next_c)).
 
     dnext_h, dnext_c: (N, H). Returns dx: (N, D), dprev_h, dprev_c: (N, H), dWx: (D, 4H), dWh: (H, 4H), db: (4H,).
     """
@@ -127,7 +127,7 @@ def lstm_step_backward(dnext_h, dnext_c, cache):
 
 
 def lstm_forward(x, h0, Wx, Wh, b):
-    """T steps of `lstm_step_forward`, from h0 and a cell state of zero.
+    """T steps of `lstm_step_forward`, starting from h0 and a zero cell state.
 
     x: (T, N, D), h0: (N, H), Wx: (D, 4H), Wh: (H, 4H), b: (4H,). Returns h: (T, N, H), cache.
     """
@@ -147,12 +147,12 @@ def lstm_forward(x, h0, Wx, Wh, b):
 
 
 def _by_gate(a):
-    """a (R, 4H) seen as (4, R, H). Gates that are contiguous arrays make the layer 1.05 to 1.2 times as fast."""
+    """a (R, 4H) viewed as (4, R, H). Storing each gate contiguously makes the layer 1.05 to 1.2 times as fast."""
     return a.reshape(len(a), 4, a.shape[1] // 4).swapaxes(0, 1)
 
 
 def _padded(W):
-    """A copy of W with a gap of 16 numbers after each row: up to 1.1 times as fast for the layer.
+    """A copy of W with a gap of 16 numbers after each row, which makes the layer up to 1.1 times as fast.
 
     Without the gap, rows whose size is a power of two bytes compete for the same cache lines.
     """
@@ -164,7 +164,7 @@ def _padded(W):
 def _activate(a):
     """Turns a (4, N, H) into the gates f, i, c̃, o, in place.
 
-    σ(a) = ½ + ½ tanh(½ a): with `sigmoid`, which allocates, the layer takes 1.2 times as long.
+    Uses σ(a) = ½ + ½ tanh(½ a): `sigmoid` allocates memory, and the layer would take 1.2 times as long.
     """
     f, i, c_tilde, o = a
     for gate in (f, i, o):
@@ -177,15 +177,15 @@ def _activate(a):
 
 
 def lstm_backward(dh, cache):
-    """Backward through time as in `rnn_backward`; step t also passes dprev_c back to step t - 1.
+    """Backpropagation through time as in `rnn_backward`; step t also passes dprev_c back to step t - 1.
 
-    dh: (T, N, H), the gradient of each h[t] from outside.
+    dh: (T, N, H), the upstream gradient of each h[t].
     Returns dx: (T, N, D), dh0: (N, H), dWx: (D, 4H), dWh: (H, 4H), db: (4H,).
     """
     x, h, c, gates, Wx, Wh = cache
     _, dh = as_floats(h=(h[1:], "T N H"), dh=(dh, "T N H"))
     T, N, H = dh.shape
-    da = np.empty((T, N, 4, H), dh.dtype)  # of the gates f, i, c̃, o
+    da = np.empty((T, N, 4, H), dh.dtype)  # gates f, i, c̃, o
     dprev_h, dprev_c = np.zeros((2, N, H), dh.dtype)
     for t in reversed(range(T)):
         f, i, c_tilde, o = gates[:, t]
@@ -203,7 +203,7 @@ def lstm_backward(dh, cache):
 
 
 def word_embedding_forward(x, W):
-    """out[n, t] = W[x[n, t]]. x: (N, T), or any shape, of integers in 0 ... V - 1, W: (V, D).
+    """out[n, t] = W[x[n, t]]. x: (N, T) or any other shape, integers in 0 ... V - 1, W: (V, D).
 
     Returns out: (N, T, D), cache.
     Raises IndexError for a word outside the vocabulary, TypeError unless words are integers.
@@ -215,20 +215,20 @@ def word_embedding_forward(x, W):
 
 
 def word_embedding_backward(dout, cache):
-    """dW[v] = Σ dout[n, t] over the n, t with x[n, t] = v. dout: (N, T, D). Returns dW: (V, D)."""
+    """dW[v] = Σ dout[n, t] over all n, t with x[n, t] = v. dout: (N, T, D). Returns dW: (V, D)."""
     x, W_shape = cache
     (dout,) = as_floats(dout=(dout, "..."))
     if dout.shape != (*x.shape, W_shape[1]):
         raise ValueError(f"dout has shape {dout.shape}, expected {(*x.shape, W_shape[1])}")
     dW = np.zeros(W_shape, dout.dtype)
-    order = np.argsort(x, axis=None, kind="stable")  # equal words side by side: np.add.at takes 2.5 times as long
+    order = np.argsort(x, axis=None, kind="stable")  # groups equal words; np.add.at takes 2.5 times as long
     words, starts = np.unique(x.ravel()[order], return_index=True)
     dW[words] = np.add.reduceat(dout.reshape(x.size, W_shape[1])[order], starts)
     return dW
 
 
 def temporal_fc_forward(x, w, b):
-    """The same fully connected layer at each time step: out = x w + b.
+    """The same fully connected layer at every time step: out = x w + b.
 
     x: (N, T, D), w: (D, M), b: (M,). Returns out: (N, T, M), cache.
     """
@@ -248,10 +248,10 @@ def temporal_fc_backward(dout, cache):
 
 
 def temporal_softmax_loss(x, y, mask, verbose=False):
-    """Cross entropy of each step's scores, summed over time where the mask is on, averaged over the minibatch.
+    """Cross-entropy loss, summed over the time steps that the mask selects, averaged over the minibatch.
 
     x: (N, T, V) scores, y: (N, T) integers in 0 ... V - 1, mask: (N, T) booleans (or weights).
-    Returns loss, dx: (N, T, V). verbose prints dx's shape. Raises what `softmax_loss` raises.
+    Returns loss, dx: (N, T, V). verbose prints dx's shape. Raises the errors of `softmax_loss`.
     """
     x, y, mask = as_arrays(x=(x, "N T V"), y=(y, "N T"), mask=(mask, "N T"))
     (x,), (mask,) = as_floats(x=(x, "N T V")), as_floats(mask=(mask, "N T"))

@@ -30,7 +30,7 @@ ARCH = "squeezenet1_1"
 SETTING = "image_size", "style_size", "content_layer", "content_weight", "style_layers", "style_weights", "tv_weight"
 PRESETS = {
     "composition_vii": (192, 512, 3, 5e-2, [1, 4, 6, 7], [20000.0, 500.0, 12.0, 1.0], 5e-2),
-    "the_scream": (192, 224, 3, 3e-2, [1, 4, 6, 7], [200000.0, 800.0, 12.0, 1.0], 2e-2),  # also for styles of one's own
+    "the_scream": (192, 224, 3, 3e-2, [1, 4, 6, 7], [200000.0, 800.0, 12.0, 1.0], 2e-2),  # also for your own styles
     "starry_night": (192, 192, 3, 6e-2, [1, 4, 6, 7], [300000.0, 1000.0, 15.0, 3.0], 2e-2),
 }
 PRESETS = {name: dict(zip(SETTING, numbers, strict=True)) for name, numbers in PRESETS.items()}
@@ -46,11 +46,11 @@ BUILTIN_PRESETS = {
 }
 STEPS, QUICK_STEPS, QUICK_SIZE = 200, 60, 96
 TERMS = {"content": "content loss", "style": "style loss", "tv": "total variation loss"}
-SMALLEST, MOST_PIXELS = 17, 2**24  # the shorter side that SqueezeNet's pooling needs; pixels that take about 20 GB
+SMALLEST, MOST_PIXELS = 17, 2**24  # shorter side that SqueezeNet's pooling needs; pixels that take about 20 GB
 
 
 def content_loss(content_weight, content_current, content_original):
-    """Lc = wc · Σ_{c,i,j} (F_cij - P_cij)²: the distance of the picture's features from the content's.
+    """Lc = wc · Σ_{c,i,j} (F_cij - P_cij)²: how far the picture's features are from the content's.
 
     content_weight: wc. content_current, content_original: F and P, features of one layer, both (N, C, H, W).
     """
@@ -58,7 +58,7 @@ def content_loss(content_weight, content_current, content_original):
 
 
 class Gram(torch.autograd.Function):
-    """G = F Fᵀ of F (N, C, K), with the gradient dF = (dG + dGᵀ) F in one product, of which autograd makes two."""
+    """G = F Fᵀ for F (N, C, K). The gradient dF = (dG + dGᵀ) F is one product here; autograd takes two."""
 
     @staticmethod
     def forward(ctx, F):
@@ -74,7 +74,7 @@ class Gram(torch.autograd.Function):
 
 
 def gram_matrix(features, normalize=True):
-    """G_ij = Σ_k F_ik F_jk: how often channels i and j are active at the same places k.
+    """G_ij = Σ_k F_ik F_jk: how strongly channels i and j are active at the same positions k.
 
     features: F, (N, C, H, W). normalize: divide by H·W·C. Returns G, (N, C, C).
     """
@@ -83,10 +83,10 @@ def gram_matrix(features, normalize=True):
 
 
 def style_loss(feats, style_layers, style_targets, style_weights):
-    """Ls = Σ_l ws_l · Σ_{i,j} (G_lij - A_lij)²: the distance of the Gram matrices from the style's.
+    """Ls = Σ_l ws_l · Σ_{i,j} (G_lij - A_lij)²: how far the Gram matrices are from the style's.
 
-    feats: the features of every layer, from `extract_features`. style_layers: the layers l that count. style_targets:
-    for each of them A_l, the style's normalized Gram matrix, (1, C_l, C_l). style_weights: for each of them ws_l.
+    feats: the features of every layer, from `extract_features`. style_layers: the layers l. style_targets: for each l,
+    A_l, the style's normalized Gram matrix, (1, C_l, C_l). style_weights: for each l, ws_l.
     """
     loss = feats[0].new_zeros(())
     for layer, target, weight in zip(style_layers, style_targets, style_weights, strict=True):
@@ -119,7 +119,7 @@ def extract_features(x, layers):
 
 
 def make_losses(layers, content, style, content_layer, content_weight, style_layers, style_weights, tv_weight):
-    """A function of an image (N, 3, H, W) and of how far to shift it: its losses content, style and tv."""
+    """A function of an image (N, 3, H, W) and a shift; it returns the losses content, style and tv."""
     with torch.no_grad():
         feats = extract_features(style, layers)
         style_targets = [gram_matrix(feats[layer]) for layer in style_layers]
@@ -141,7 +141,7 @@ def make_losses(layers, content, style, content_layer, content_weight, style_lay
 
 
 def fit_size(picture, size, flag):
-    """(width, height) of a picture whose shorter side is `size` pixels. Raises UserError if it is out of range."""
+    """(width, height) of a picture resized to a shorter side of `size` pixels. Raises UserError if out of range."""
     short, long = sorted(picture.size)
     long = int(size * long / short)
     if size < SMALLEST or size * long > MOST_PIXELS:
@@ -161,7 +161,7 @@ def to_picture(image):
 
 
 def keep_colors(picture, content):
-    """`picture` in the colours of `content`: its luminance with the chrominance of `content` (Gatys et al. 2016)."""
+    """`picture` in the colors of `content`: its luminance with the chrominance of `content` (Gatys et al. 2016)."""
     _, blue, red = content.resize(picture.size, Image.Resampling.BILINEAR).convert("YCbCr").split()
     return Image.merge("YCbCr", (picture.convert("YCbCr").getchannel(0), blue, red)).convert("RGB")
 
@@ -171,16 +171,16 @@ def style_transfer(
     tv_weight, init_random=False, *, learning_rate=3.0, jitter=0, steps=STEPS, network=None, device="cpu", seed=0,
     checkpoint=None, label="painting",
 ):  # fmt: skip
-    """Minimizes content_loss + style_loss + total_variation_loss by Adam on the pixels.
+    """Minimizes content_loss + style_loss + total_variation_loss over the pixels with Adam.
 
     content_image, style_image: file names or PIL images. image_size, style_size: their shorter sides in pixels.
-    content_layer, style_layers: numbers of modules of SqueezeNet's `features`, 0 to 12. init_random: start from uniform
-    noise instead of the content. steps: with the handout's 200 the learning rate is 3.0, from step 180 on 0.1, and the
-    normalized pixels are clamped to ±1.5 before the steps 0 to 189; another number moves these marks in proportion.
-    jitter: the network sees the picture shifted by up to so many pixels, at random in each step, which hides its grid.
-    network: a SqueezeNet (default: what `data.weights` finds). seed, checkpoint: as in `common.run.epochs`.
+    content_layer, style_layers: indices of modules in SqueezeNet's `features`, 0 to 12. init_random: start from uniform
+    noise instead of the content. steps: with the handout's 200, the learning rate falls from 3.0 to 0.1 at step 180 and
+    the normalized pixels are clamped to ±1.5 before steps 0 to 189; for other numbers these steps scale in proportion.
+    jitter: each step shifts the network's input at random by up to this many pixels, which hides the network's grid.
+    network: a SqueezeNet (default: from `data.weights`). seed, checkpoint: as in `common.run.epochs`.
     Returns a PIL image; lists of steps + 1 losses: content, style, tv, total; and {step: PIL image} after
-    5, 25, 50 and 90% of the steps. Raises UserError if a size does not fit, or the loss is not finite.
+    5, 25, 50 and 90% of the steps. Raises UserError if a size is out of range or the loss is not finite.
     """
     network = weights.load(ARCH).network() if network is None else network
     layers, images = feature_layers(network, max([content_layer, *style_layers])).to(device), []
@@ -221,7 +221,7 @@ def take_step(image, optimizer, losses):
 
 
 def note(history, terms, bar, label):
-    """Appends the losses to the history and shows their sum."""
+    """Appends the losses to the history and shows their sum in the progress bar."""
     values = {key: term.item() for key, term in terms.items()}
     history.add(**values)
     runs.check_finite(sum(values.values()), label, "give smaller weights")
@@ -234,17 +234,17 @@ def plot_curves(history, title):
     axes = figure.subplots()
     for (key, label), color in zip({"total": "total", **TERMS}.items(), ("black", *plots.COLORS), strict=False):
         axes.plot(history[key], color=color, label=label, linewidth=2.2 if key == "total" else 1.3)
-    axes.axvline(len(history["tv"]) * 9 // 10, color="grey", linestyle=":", label="learning rate falls to 0.1")
-    axes.set(xlabel="steps of Adam", ylabel="loss (weighted, logarithmic scale)", yscale="log")
+    axes.axvline(len(history["tv"]) * 9 // 10, color="gray", linestyle=":", label="learning rate falls to 0.1")
+    axes.set(xlabel="Adam steps", ylabel="loss (weighted, logarithmic scale)", yscale="log")
     axes.yaxis.set_major_formatter("{x:.0e}")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     return figure
 
 
 def plan(content, style, preset, data, cache):
-    """The jobs {name: (names, pictures, preset, fingerprint)}, what to call the data, and whether all of it is drawn.
+    """The jobs {name: (names, pictures, preset, fingerprint)}, the name of the data, and whether all of it is drawn.
 
-    content, style, preset: the flags. `style` and `preset` make one job.
+    content, style, preset: the flags. With `style` or `preset` there is only one job.
     """
     found, jobs = None if content and style else styles.load(data, cache, None if style else preset), {}
     for key in [preset or "the_scream"] if style else [preset] if preset else PRESETS:
@@ -258,7 +258,7 @@ def plan(content, style, preset, data, cache):
 
 
 def choose_setting(preset, builtin, given):
-    """The numbers of a preset for ImageNet's weights or the built-in ones, replaced by those that are given."""
+    """The settings of a preset for ImageNet's or the built-in weights; the values in `given` replace its own."""
     setting = PRESETS[preset] | (BUILTIN_PRESETS[preset] if builtin else {}) | given
     if len(setting["style_layers"]) != len(setting["style_weights"]):
         raise UserError("--style-layers, --style-weights: give one weight for each layer")
@@ -266,7 +266,7 @@ def choose_setting(preset, builtin, given):
 
 
 def paint(run, jobs, args, network, device):
-    """Paints the pictures, one after the other, and saves what a grader reads."""
+    """Paints the pictures one after another and saves the pictures, plots and results.json."""
     rows, sheet, ways, metrics, about = [], [], [], {}, f"{run.saved['data']}; {ARCH}"
     for name, (names, (content, style), setting, _) in jobs.items():
         picture, history, stages = style_transfer(
@@ -278,8 +278,8 @@ def paint(run, jobs, args, network, device):
             stages = {step: keep_colors(image, content) for step, image in stages.items()}
         for step, image in stages.items():
             file = f"{name}.png" if step == args.steps else f"{name}-after_{step:03d}.png"
-            run.picture(image, file, f"{title}, after {step} steps", "Pixel by pixel, without a border.")
-        caption = "After a wild start the style loss falls by orders of magnitude, and the content loss settles."
+            run.picture(image, file, f"{title}, after {step} steps", "In full resolution.")
+        caption = "After a noisy start the style loss falls by orders of magnitude, and the content loss levels off."
         run.figure(plot_curves(history, f"{title}\n{about}"), f"{name}-curves.png", f"Learning curve, {title}", caption)
         ends = [history["total"][0], *(history[key][-1] for key in ("total", *TERMS))]
         ends = [f"{value:,.0f}" if value >= 1000 else f"{value:.4g}" for value in ends]
@@ -292,11 +292,11 @@ def paint(run, jobs, args, network, device):
         sheet += [(content, (names[0], False)), (style, (names[1], False)), way[-1]]
         print(f"{title}: total loss {ends[0]}, after {args.steps} steps {ends[1]}")
     figure = plots.picture_grid(*zip(*sheet, strict=True), f"Content, style and result\n{about}", columns=3)
-    caption = "The content's things in the style's colours and strokes."
+    caption = "The result has the objects of the content in the colors and strokes of the style."
     run.figure(figure, "sheet.png", "Content, style and result", caption)
-    figure = plots.picture_grid(*zip(*ways, strict=True), f"On the way\n{about}", columns=len(way))
-    caption = "The first steps are far too large; out of their noise come the strokes."
-    run.figure(figure, "on_the_way.png", "On the way", caption)
+    figure = plots.picture_grid(*zip(*ways, strict=True), f"Intermediate pictures\n{about}", columns=len(way))
+    caption = "The first steps are too large and give noise; the strokes form later."
+    run.figure(figure, "on_the_way.png", "Intermediate pictures", caption)
     run.finish(metrics, ["picture", "pixels", "total at the start", "total in the end", *TERMS], rows)
 
 
@@ -306,18 +306,18 @@ def parse_args(argv=None):
     layer, own = cli.number(0, below=13), " (default: the preset's)"
     cli.add_common_flags(parser, f"{QUICK_STEPS} steps, shorter side {QUICK_SIZE} pixels")
     cli.add_seed_flag(parser)
-    add("--steps", type=count, help=f"steps of Adam (default: {STEPS}; {QUICK_STEPS} with --quick)")
-    add("--content", metavar="FILE", help="your own picture to paint (default: the set's)")
-    add("--style", metavar="FILE", help="your own picture for the style (default: the set's three)")
-    add("--preset", choices=PRESETS, type=styles.style_name, help="a style of the handout; with --style its numbers")
+    add("--steps", type=count, help=f"Adam steps (default: {STEPS}; {QUICK_STEPS} with --quick)")
+    add("--content", metavar="FILE", help="your own picture to paint (default: the data set's)")
+    add("--style", metavar="FILE", help="your own style picture (default: the data set's three)")
+    add("--preset", choices=PRESETS, type=styles.style_name, help="a style of the handout; with --style, its settings")
     add("--init", choices=("content", "noise"), default="content", help="what to start from")
-    add("--keep-colors", action="store_true", help="give the result the colours of the content")
-    add("--size", dest="image_size", metavar="N", type=count, help="the result's shorter side" + own)
+    add("--keep-colors", action="store_true", help="keep the colors of the content")
+    add("--size", dest="image_size", metavar="N", type=count, help="the result's shorter side in pixels" + own)
     add("--style-size", metavar="N", type=count, help="the style's shorter side in pixels" + own)
-    add("--content-layer", metavar="L", type=layer, help="module of the features, 0 to 12" + own)
+    add("--content-layer", metavar="L", type=layer, help="module for the content loss, 0 to 12" + own)
     add("--content-weight", metavar="W", type=weight, help="weight of the content loss" + own)
     add("--style-layers", metavar="L", nargs="+", type=layer, help="modules for the style loss" + own)
-    add("--style-weights", metavar="W", nargs="+", type=weight, help="a weight for each of them" + own)
+    add("--style-weights", metavar="W", nargs="+", type=weight, help="one weight per style layer" + own)
     add("--tv-weight", metavar="W", type=weight, help="weight of the total variation loss" + own)
     args = parser.parse_args(argv)
     args.steps = args.steps or (QUICK_STEPS if args.quick else STEPS)
@@ -326,12 +326,12 @@ def parse_args(argv=None):
 
 
 def main(argv=None):
-    """The script; argv: its flags (default: the command line's)."""
+    """Runs the script. argv: its flags (default: those of the command line)."""
     args = parse_args(argv)
     device = runs.pick_device(args.device)
     given = {key: getattr(args, key) for key in SETTING if getattr(args, key) is not None}
     jobs, data, drawn = plan(args.content, args.style, args.preset, args.data, Path(args.results, "cache"))
-    pretrained, data = weights.choose(None, args.data, not drawn, ARCH, ARCH), data + ", quick look" * args.quick
+    pretrained, data = weights.choose(None, args.data, not drawn, ARCH, ARCH), data + ", quick run" * args.quick
     pretrained.announce(data, not drawn, "styles")
     settings = {key: getattr(args, key) for key in ("steps", "init", "keep_colors", "quick")} | {"device": device.type}
     for name, (names, pictures, preset, digest) in jobs.items():

@@ -1,7 +1,7 @@
 """Problem 1: transfer learning. Tells ants from bees with a network that was trained on other pictures.
 
-python transfer_learning.py                        # train: fine-tuned, frozen and from scratch
-python transfer_learning.py --photos DIR           # the same on your own train/<class>/ and val/<class>/
+python transfer_learning.py                        # train three ways: fine-tuned, frozen, from scratch
+python transfer_learning.py --photos DIR           # the same on your own photos in train/<class>/ and val/<class>/
 python transfer_learning.py --predict PHOTO ...    # classify your photos with the trained model
 """
 
@@ -28,7 +28,7 @@ from data import images, weights
 
 USUAL_ARCH, BUILTIN_ARCH = "resnet18", "shufflenet_v2_x0_5"
 QUICK_PHOTOS = 64  # of each split, with --quick
-MOST_CLASSES = 50  # with more there are no confusion counts
+MOST_CLASSES = 50  # with more classes there is no confusion matrix
 
 
 def make_transforms(image_size, val_size):
@@ -40,7 +40,7 @@ def make_transforms(image_size, val_size):
 
 
 def make_loaders(photos, sizes, batch_size, workers=0, most=None):
-    """{"train": DataLoader, "val": DataLoader} of `images.Photos`. most: photos of each split, evenly spread."""
+    """{"train": DataLoader, "val": DataLoader} of `images.Photos`. most: maximum photos per split, evenly spaced."""
     photos.train.transform, photos.val.transform = make_transforms(*sizes)
     loaders = {}
     for name, split in (("train", photos.train), ("val", photos.val)):
@@ -50,12 +50,12 @@ def make_loaders(photos, sizes, batch_size, workers=0, most=None):
 
 
 def train_model(model, loaders, criterion, optimizer, scheduler=None, num_epochs=10, seed=0, checkpoint=None, label=""):
-    """Trains any model, in place, and keeps its best weights by validation accuracy.
+    """Trains any model in place and keeps the weights with the best validation accuracy.
 
-    model: maps a batch of inputs to scores (N, classes); modules in evaluation mode stay in it. loaders: {"train": ...,
-    "val": ...}, iterables of batches (inputs, targets (N,) int64). criterion(scores, targets): the mean of a batch.
-    Returns the model at its best epoch (the first of equals) and lists of a number an epoch: train_loss, train_accuracy
-    (0..1), val_loss, val_accuracy, seconds. Raises UserError if the loss is not finite.
+    model: maps a batch of inputs to scores (N, classes); modules in evaluation mode stay in evaluation mode. loaders:
+    {"train": ..., "val": ...}, iterables of batches (inputs, targets (N,) int64). criterion(scores, targets): the mean
+    loss of a batch. Returns the model at its best epoch (the first in a tie) and lists with one number per epoch:
+    train_loss, train_accuracy (0..1), val_loss, val_accuracy, seconds. Raises UserError if the loss is not finite.
     """
     history, best, modes = runs.History(), runs.Best(), [(module, module.training) for module in model.modules()]
     scheduler = scheduler or torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1)
@@ -76,7 +76,7 @@ def train_model(model, loaders, criterion, optimizer, scheduler=None, num_epochs
 
 
 def run_epoch(model, loader, criterion, optimizer, label):
-    """One pass over `loader`, with steps unless `optimizer` is None. Returns the mean loss and the accuracy (0..1)."""
+    """One pass over `loader`; trains unless `optimizer` is None. Returns the mean loss and the accuracy (0..1)."""
     loss_sum, correct, count = 0.0, 0, 0
     with tqdm(loader, label, unit="batch", leave=False) as bar:
         for inputs, targets in bar:
@@ -94,13 +94,13 @@ def run_epoch(model, loader, criterion, optimizer, label):
 
 
 def beside(model, batch):
-    """`batch` on the model's device; images (N, 3, H, W) channels-last, in which convolutions run faster."""
+    """`batch` on the model's device; images (N, 3, H, W) become channels-last, which makes convolutions faster."""
     layout = torch.channels_last if batch.ndim == 4 else torch.contiguous_format
     return batch.to(next(model.parameters()).device, memory_format=layout, non_blocking=True)
 
 
 class Outputs:
-    """A loader of what `network` computes, without gradients, from another loader's inputs: (outputs, targets)."""
+    """A loader of (outputs, targets): what `network` computes, without gradients, from another loader's inputs."""
 
     def __init__(self, network, loader):
         self.network, self.loader = network, loader
@@ -112,7 +112,7 @@ class Outputs:
 
 
 def replace_head(network, classes):
-    """Replaces the last layer, an `nn.Linear`, by a new one with `classes` outputs. Returns its dotted name and it."""
+    """Replaces the last layer, an `nn.Linear`, with a new one of `classes` outputs. Returns (name, new layer)."""
     name, old = [(name, module) for name, module in network.named_modules() if not any(module.children())][-1]
     if not isinstance(old, nn.Linear):
         raise UserError(f"--arch: {type(network).__name__} ends in a {type(old).__name__}, not a Linear; try resnet18")
@@ -122,9 +122,9 @@ def replace_head(network, classes):
 
 
 def finetune(network, classes, loaders, backbone_lr=3e-4, **training):
-    """Initializes with pre-trained weights instead of random ones; all layers are trained.
+    """Fine-tuning: starts from pre-trained weights instead of random ones and trains all layers.
 
-    network: a torchvision classifier; gets a new last layer for `classes` classes. The others take steps of backbone_lr
+    network: a torchvision classifier. It gets a new last layer for `classes` classes; the other layers use backbone_lr
     and keep their batch-norm statistics (16 photos are too few for new ones). training: options of `fit`.
     """
     _, head = replace_head(network, classes)
@@ -137,11 +137,11 @@ def finetune(network, classes, loaders, backbone_lr=3e-4, **training):
 
 
 def freeze(network, classes, loaders, backbone_lr=None, **training):
-    """Freezes all weights except those of the final fully connected layer, which is new and random; it is trained."""
+    """Freezes all weights except those of the final fully connected layer, which starts from random weights."""
     network.requires_grad_(False).eval()
     name, head = replace_head(network, classes)
     network.set_submodule(name, nn.Identity())  # the rest maps photos to the head's inputs
-    # The frozen part runs forward only: in each epoch over the training photos, once over the validation photos.
+    # The frozen part runs forward only: every epoch on the augmented training photos, once on the validation photos.
     features = {"train": Outputs(network, loaders["train"]), "val": list(Outputs(network, loaders["val"]))}
     _, history = fit(head, [{"params": head.parameters()}], features, label="freeze", **training)
     network.set_submodule(name, head)
@@ -149,13 +149,13 @@ def freeze(network, classes, loaders, backbone_lr=None, **training):
 
 
 def scratch(network, classes, loaders, backbone_lr=None, **training):
-    """The baseline: the same recipe from the random weights of `network`."""
+    """The baseline: the same training, starting from the random weights of `network`."""
     replace_head(network, classes)
     return fit(network.train(), [{"params": network.parameters()}], loaders, label="scratch", **training)
 
 
 def fit(model, groups, loaders, num_epochs=10, lr=3e-3, **options):
-    """`train_model` by SGD with momentum and a learning rate that falls along a cosine."""
+    """`train_model` with SGD, momentum and a cosine learning rate schedule."""
     optimizer = torch.optim.SGD(groups, lr=lr, momentum=0.9, weight_decay=1e-3)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_epochs)
     return train_model(model, loaders, nn.CrossEntropyLoss(), optimizer, scheduler, num_epochs, **options)
@@ -169,13 +169,13 @@ SCENARIOS = {"finetune": finetune, "freeze": freeze, "scratch": scratch}
 
 
 def predict(model, loader):
-    """Class probabilities of every image of `loader` (N, classes) and the targets (N,), on the CPU."""
+    """Class probabilities (N, classes) of the images of `loader` and their targets (N,), on the CPU."""
     pairs = [(scores.softmax(1).cpu(), targets) for scores, targets in Outputs(model.eval(), loader)]
     return [torch.cat(column) for column in zip(*pairs, strict=True)]
 
 
 def visualize_model(model, loader, classes, title, num_images=16):
-    """A figure of validation images: up to half are mistakes, framed, the most confident first; the rest are right."""
+    """A figure: up to half are mistakes (framed, most confident first), the rest correct (least confident first)."""
     probabilities, targets = predict(model, loader)
     confidence, predicted = probabilities.max(1)
     wrong = predicted != targets
@@ -183,14 +183,14 @@ def visualize_model(model, loader, classes, title, num_images=16):
     order = (order[: min(mistakes, num_images // 2)] + order[mistakes:])[:num_images]
     captions = []
     for k in order:
-        verdict, label = "WRONG" if wrong[k] else "right", classes[predicted[k]]
+        verdict, label = "WRONG" if wrong[k] else "correct", classes[predicted[k]]
         captions.append((f"{verdict}: {label}, {confidence[k]:.0%}\ntruth: {classes[targets[k]]}", bool(wrong[k])))
     pixels = [weights.to_pixels(loader.dataset[k][0]) for k in order]
-    return plots.picture_grid(pixels, captions, f"{title}\n{len(targets) - mistakes} of {len(targets)} right")
+    return plots.picture_grid(pixels, captions, f"{title}\n{len(targets) - mistakes} of {len(targets)} correct")
 
 
 def measure(model, history, loader):
-    """The metrics of one scenario. confusion: a row is a true class; empty for more than MOST_CLASSES classes."""
+    """The metrics of one scenario. confusion: one row per true class; empty for more than MOST_CLASSES classes."""
     probabilities, targets = predict(model, loader)
     best, classes = max(history["val_accuracy"]), probabilities.shape[1]
     confusion = (targets * classes + probabilities.argmax(1)).bincount(minlength=classes**2)
@@ -206,7 +206,7 @@ def measure(model, history, loader):
 
 
 def draw(run, models, metrics, classes, loader, arch):
-    """Saves the plots: loss and accuracy by epoch, validation photos, the confusion counts."""
+    """Saves the plots: loss and accuracy by epoch, validation photos, confusion matrices."""
     about = f"{run.saved['data']}; {arch}"
     counts = torch.tensor(loader.dataset.dataset.targets)[list(loader.dataset.indices)].bincount()
     most = (counts.max() / counts.sum()).item()
@@ -215,27 +215,27 @@ def draw(run, models, metrics, classes, loader, arch):
     loss = "cross-entropy loss (nats)", 1, {"train_loss": train, "val_loss": val}
     accuracy = "accuracy (%)", 100, {"train_accuracy": train, "val_accuracy": val, "most": guess}
     figure = plots.learning_curves(histories, (loss, accuracy), f"Learning curves\n{about}")
-    run.figure(figure, "learning_curves.png", "Learning curves", "Dotted: always predicting the most frequent class.")
-    caption = "Up to half are mistakes, framed, the most confident first; then correct ones, the least confident first."
+    run.figure(figure, "learning_curves.png", "Learning curves", "Dotted: always predict the most frequent class.")
+    caption = "Up to half are mistakes (framed), most confident first; then correct ones, least confident first."
     for name, model in models.items():
         figure = visualize_model(model, loader, classes, f"Validation photos, {name} at its best epoch\n{about}")
         run.figure(figure, f"visualize_{name}.png", f"Validation photos, {name}", caption)
     if len(classes) > MOST_CLASSES:
         return
     width, ticks = 1.8 + 3.2 * len(metrics), range(len(classes))
-    figure = plots.new_figure(width, 3.6, f"Confusion counts at the best epoch (darker: more photos)\n{about}")
+    figure = plots.new_figure(width, 3.6, f"Confusion matrix at the best epoch (darker: more photos)\n{about}")
     for axes, (name, found) in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics.items(), strict=True):
-        axes.imshow(found["confusion"], cmap="Blues", vmin=0, vmax=2 * counts.max())  # pale: the text is black
+        axes.imshow(found["confusion"], cmap="Blues", vmin=0, vmax=2 * counts.max())  # pale, for black text
         axes.grid(False)
         axes.set(title=name, xlabel="predicted class", ylabel="true class", yticks=ticks, yticklabels=classes)
         axes.set_xticks(ticks, classes, rotation=0 if len(classes) < 4 else 90)
         for r, c in [(r, c) for r in ticks for c in ticks] if len(classes) <= 12 else []:
             axes.text(c, r, found["confusion"][r][c], ha="center", va="center")
-    run.figure(figure, "confusion.png", "Confusion counts", "Validation photos; the diagonal is correct.")
+    run.figure(figure, "confusion.png", "Confusion matrix", "Validation photos; correct ones are on the diagonal.")
 
 
 def show_predictions(args, device):
-    """`--predict`: prints what a saved model predicts for photos, then draws them with it."""
+    """`--predict`: prints and draws a saved model's predictions for photos."""
     photos = [images.open_photo(path) for path in args.predict]
     folders, files = ("transfer_learning", "transfer_learning-quick"), ("freeze.pt", "finetune.pt", "scratch.pt")
     file = runs.find_model(args, "transfer_learning", folders, files)
@@ -258,28 +258,28 @@ def show_predictions(args, device):
 def parse_args(argv=None):
     parser = cli.Parser(prog="transfer_learning.py", description=(__doc__ or "").partition("\n")[0])
     count, rate, add = cli.number(1, below=2**31), cli.number(0, float, below=1e6), parser.add_argument
-    cli.add_common_flags(parser, f"2 epochs, {QUICK_PHOTOS} photos each to train and to validate")
+    cli.add_common_flags(parser, f"2 epochs, {QUICK_PHOTOS} training and {QUICK_PHOTOS} validation photos")
     cli.add_seed_flag(parser)
     add("--epochs", type=count, help="passes over the training photos (default: 10; 2 with --quick)")
-    add("--batch-size", type=count, default=16, help="photos a step")
+    add("--batch-size", type=count, default=16, help="photos per step")
     add("--lr", type=rate, default=3e-3, help="learning rate of new layers")
     add("--backbone-lr", type=rate, default=3e-4, help="learning rate of pre-trained layers")
-    add("--scenarios", nargs="+", metavar="NAME", choices=SCENARIOS, default=[*SCENARIOS], help="which to train")
-    add("--arch", type=weights.check_arch, help=f"torchvision name (default: {USUAL_ARCH} if found, or {BUILTIN_ARCH})")
+    add("--scenarios", nargs="+", metavar="NAME", choices=SCENARIOS, default=[*SCENARIOS], help="what to train")
+    add("--arch", type=weights.check_arch, help=f"network (default: {USUAL_ARCH} if found, else {BUILTIN_ARCH})")
     add("--photos", metavar="DIR", help="your own photos, in DIR/train/<class>/ and DIR/val/<class>/")
     add("--workers", type=cli.number(0, below=257), help="processes that read photos (default: 0; 8 with CUDA)")
-    add("--predict", nargs="+", metavar="PHOTO", help="train nothing; classify these photos")
+    add("--predict", nargs="+", metavar="PHOTO", help="classify these photos instead of training")
     add("--model", metavar="FILE", help="for --predict (default: the last run's freeze, else finetune, else scratch)")
     args = parser.parse_args(argv)
     parser.keep_to(args, "--predict", "--model", "--results", "--device", "--quick")
     if args.model and not args.predict:
-        parser.error("--model goes with --predict")
+        parser.error("--model needs --predict")
     args.epochs = args.epochs or (2 if args.quick else 10)
     return args
 
 
 def train(run, args, photos, pretrained, device):
-    """Trains the scenarios, one after the other; saves the models, the plots, the table and results.json."""
+    """Trains the scenarios one after another and saves the models, the plots, the table and results.json."""
     workers = args.workers if args.workers is not None else min(8, os.cpu_count() or 1) * (device.type == "cuda")
     sizes, most = (pretrained.image_size, pretrained.val_size), QUICK_PHOTOS if args.quick else None
     loaders, models, metrics = make_loaders(photos, sizes, args.batch_size, workers, most), {}, {}
@@ -300,7 +300,7 @@ def train(run, args, photos, pretrained, device):
 
 
 def main(argv=None):
-    """The script; argv: its flags (default: the command line's)."""
+    """Runs the script. argv: its flags (default: those of the command line)."""
     args = parse_args(argv)
     device = runs.pick_device(args.device)
     if args.predict:
@@ -309,12 +309,12 @@ def main(argv=None):
     pretrained = weights.choose(args.arch, args.data, photos.real, USUAL_ARCH, BUILTIN_ARCH)
     if "finetune" in args.scenarios and not pretrained.trainable:
         raise UserError(f"{pretrained.name}: has no batch norm to fine-tune; give other weights, or --scenarios freeze")
-    name = f"{photos.name}, {len(photos.train)} to train and {len(photos.val)} to validate"
+    name = f"{photos.name}, {len(photos.train)} training and {len(photos.val)} validation photos"
     pretrained.announce(name, photos.real, "insects")
     keys = ("epochs", "batch_size", "lr", "backbone_lr", "scenarios", "quick", "workers")
     settings = {key: getattr(args, key) for key in keys} | {"device": device.type}
     settings |= {"classes": photos.classes, "photos_fingerprint": photos.fingerprint}
-    data = photos.name + ", quick look at a part" * args.quick
+    data = photos.name + ", quick run on a part" * args.quick
     with runs.Run("transfer_learning", args, data, pretrained.name, settings) as run:
         train(run, args, photos, pretrained, device)
 

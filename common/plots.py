@@ -10,7 +10,7 @@ from matplotlib import font_manager
 
 from common.cli import shown, write_bytes
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe & Ito: distinct to all eyes
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe & Ito: safe for color blindness
 STYLE = {
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True, "grid.alpha": 0.3,
     "axes.prop_cycle": matplotlib.cycler(color=COLORS), "text.parse_math": False, "figure.dpi": 150,
@@ -18,21 +18,21 @@ STYLE = {
 
 
 def new_figure(width, height, title):
-    """A matplotlib figure of that many inches with a title that fits its width, in the project's style."""
+    """A matplotlib figure of `width` x `height` inches in the project's style, with a title that fits its width."""
     matplotlib.rcdefaults()
     matplotlib.rcParams.update(STYLE)
     figure = matplotlib.figure.Figure(figsize=(width, height), layout="constrained")
-    title = re.sub(", SHA-256 [0-9a-f]+", "", title)  # of a file of weights or word vectors
+    title = re.sub(", SHA-256 [0-9a-f]+", "", title)  # of a weights or word vector file
     lines = [part for line in title.split("\n") for part in textwrap.wrap(line, int(16 * width))]
     figure.suptitle("\n".join(lines), fontsize=min(12, 112 * width / max(map(len, [" ", *lines]))))
     return figure
 
 
 def learning_curves(histories, panels, title):
-    """A row for each measure and a column for each training, by epoch; the columns share the scale of a row.
+    """Learning curves by epoch: one row per metric and one column per model; each row shares its y axis.
 
-    histories: {what was trained: {key: a list of one number an epoch}}. panels: the rows, each a label of the y axis, a
-    factor, and {key: (matplotlib's color and line style, label)}, its lines.
+    histories: {model name: {key: a list with one number per epoch}}. panels: the rows, each with a y label, a factor,
+    and the lines {key: (matplotlib's color and line style, label)}.
     """
     figure = new_figure(max(8, 2.2 * len(histories)), 1.2 + 2.4 * len(panels), title)
     grid = figure.subplots(len(panels), len(histories), sharex=True, sharey="row", squeeze=False)
@@ -44,13 +44,13 @@ def learning_curves(histories, panels, title):
                 [legend[which]] = axes.plot(range(1, len(values) + 1), values, style, marker="o", markersize=3)
             axes.set(title=name, xlabel="epoch", ylabel=label)
             axes.label_outer()
-    grid[0, 0].xaxis.get_major_locator().set_params(integer=True)  # of all: they share the x axis
+    grid[0, 0].xaxis.get_major_locator().set_params(integer=True)  # for all axes: they share x
     figure.legend(legend.values(), legend, loc="outside lower center", ncols=4, fontsize=9)
     return figure
 
 
 def picture_grid(images, captions, title, columns=4):
-    """Pictures in rows, each below its caption (text, marked); marked ones have a frame."""
+    """A grid of pictures, each below its caption (text, marked); marked pictures have a frame."""
     columns = min(columns, len(images))
     rows = (len(images) - 1) // columns + 1
     figure, lines = new_figure(2.4 * max(columns, 2), 1, title), 0
@@ -67,7 +67,7 @@ def picture_grid(images, captions, title, columns=4):
 
 
 def drawable(names):
-    """The names, cut to 30 characters; "class 1" and so on, and a line that explains them, if the font lacks one."""
+    """The names, cut to 30 characters. If the font lacks a letter: "class 1" and so on, and prints what they mean."""
     names = [shown(name, 30) for name in names]
     font = font_manager.get_font(font_manager.findfont("DejaVu Sans"))
     if all(font.get_char_index(ord(letter)) for letter in "".join(names)):
@@ -81,7 +81,7 @@ def save(figure, path):
     """Writes a matplotlib figure as a PNG."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a letter that the font lacks
-        figure.draw_without_rendering()  # one layout is not enough: long captions would cover the title
+        warnings.simplefilter("ignore")  # about letters that the font lacks
+        figure.draw_without_rendering()  # a second layout, or long captions cover the title
         figure.savefig(buffer, format="png")
     write_bytes(path, buffer.getbuffer())

@@ -1,4 +1,4 @@
-"""`python -m common.report [DIR]`: one page of all results, DIR/report.html, and a line a problem on the screen."""
+"""`python -m common.report [DIR]`: puts all results on one page, DIR/report.html, and prints one line per problem."""
 
 import base64
 import io
@@ -11,7 +11,7 @@ from PIL import Image
 
 from common.cli import Parser, UserError, run_main, shown, write_text
 
-RUNS = {  # problem: folder below DIR, script, column of its table with the main figures, what they are
+RUNS = {  # problem: folder below DIR, script, table column with the main results, their label
     "1 Transfer": ("transfer_learning", "transfer_learning.py", "best val", "val accuracy"),
     "2 Style": ("style_transfer", "style_transfer.py", "total in the end", "final loss"),
     "5 Captions": ("image_captioning", "image_captioning.py", "captions repeated", "captions repeated"),
@@ -24,7 +24,7 @@ def read(path):
     """The content of a results.json or gradients.json, or None if there is none. Raises UserError if it is broken."""
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
-        content["data"], content["table"]["columns"], content["table"]["rows"]  # or it is not ours
+        content["data"], content["table"]["columns"], content["table"]["rows"]  # raises if it is not ours
         return content
     except FileNotFoundError:
         return None
@@ -39,14 +39,14 @@ def embed(path):
         image = Image.open(path).convert("RGB")
         image.thumbnail((900, 3600))
         image.save(buffer, "webp", quality=85)
-    except Exception:  # Pillow raises half a dozen kinds
+    except Exception:  # Pillow raises many kinds of errors
         return None
     url = "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
     return {"url": url, "width": image.width, "height": image.height}
 
 
 def find_run(folder, name, script, column, label):
-    """What there is of a run: its results (of a quick run if there is no whole one) or None, the command for it, ..."""
+    """A run's results (of the quick run if there is no full one, None if there is neither), its command, and more."""
     names = (name, f"{name}-quick")
     chosen = next((name for name in names if (folder / name / "results.json").exists()), name)
     results = read(folder / chosen / "results.json")
@@ -59,7 +59,7 @@ def find_run(folder, name, script, column, label):
 
 
 def find_layers(folder, layers):
-    """What there is of the gradients of these layers, in the same form."""
+    """The gradient check of these layers, in the same form."""
     if results := read(folder / "gradients.json"):
         results["table"]["rows"] = [row for row in results["table"]["rows"] if row[0] in layers]
     command = f"python rnn_layers.py --save {shlex.quote(str(folder / 'gradients.json'))}"
@@ -68,14 +68,14 @@ def find_layers(folder, layers):
 
 
 def figures(found):
-    """The main figures of what was found: {of what: how much}; of several searches (greedy, beam) those of the last."""
+    """The main results {name: value} of what was found; of several searches (greedy, beam), the last."""
     table = found["results"]["table"]
     at = [k for k, name in enumerate(table["columns"]) if name == found["column"]]
     return {row[0]: row[at[0]] for row in table["rows"] if at and "another photo" not in row[1]}
 
 
 def line(problem, found):
-    """One line of at most 80 columns: problem, data, main figures; the middle ones give way if there are too many."""
+    """One line of at most 80 columns: problem, data, main results; leaves out the middle ones if there are too many."""
     if not found["results"]:
         return f"{problem:12}not run yet: {found['command']}"
     data = next((kind for kind in ("built-in", "random") if found["results"]["data"].startswith(kind)), "real")
@@ -87,14 +87,14 @@ def line(problem, found):
 
 
 def main(argv=None):
-    """Writes DIR/report.html, one page of all results below DIR for a browser, and prints a line a problem."""
+    """Writes all results below DIR to one page, DIR/report.html, and prints one line per problem."""
     parser = Parser(prog="python -m common.report", description=main.__doc__)
     parser.add_argument("results", nargs="?", default="results", metavar="DIR", help="the results folder")
     folder = Path(parser.parse_args(argv).results)
     found = {problem: find_run(folder, *run) for problem, run in RUNS.items()}
     found |= {"3 RNN": find_layers(folder, ("rnn_step", "rnn")), "4 LSTM": find_layers(folder, ("lstm_step", "lstm"))}
     if not any(answer["results"] or answer["unfinished"] for answer in found.values()):
-        raise UserError(f"{folder}: no results there; run a script first, or name the folder that --results named")
+        raise UserError(f"{folder}: has no results; run a script first, or give the folder that --results named")
     page = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
     write_text(folder / "report.html", page.get_template("report.html.j2").render(found=found, figures=figures))
     print(*(line(problem, found[problem]) for problem in sorted(found)), sep="\n")

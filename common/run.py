@@ -23,9 +23,9 @@ from common.cli import UserError, print_table, shown, user_errors, write_bytes, 
 
 
 def pick_device(name):
-    """The torch device for `--device`. Raises UserError if CUDA was asked for and there is none."""
+    """The torch device for `--device`. Raises UserError for "cuda" if there is no GPU."""
     if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: PyTorch finds no CUDA device here; use --device cpu")
+        raise UserError("--device cuda: PyTorch finds no CUDA device; use --device cpu")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
@@ -38,18 +38,18 @@ def seed_all(*parts):
 
 
 def wilson_interval(share, count, z=1.96):
-    """The 95% interval of a share (0..1) seen in `count` trials (Wilson 1927)."""
+    """The 95% interval of a share (0..1) observed in `count` trials (Wilson 1927)."""
     middle = share + z * z / (2 * count)
     spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
     return (middle - spread) / (1 + z * z / count), (middle + spread) / (1 + z * z / count)
 
 
 def epochs(count, seed, checkpoint=None, every=1, **parts):
-    """Yields the numbers of the epochs that are left to do, of 0 ... count - 1.
+    """Yields the epochs of 0 ... count - 1 that are not done yet.
 
-    Loads the parts, objects with state_dict() and load_state_dict(), from the file `checkpoint` if it is there; saves
-    them after every `every` epochs and after the last. Each epoch draws its random numbers from (seed, epoch), so a
-    resumed training equals an undisturbed one. Raises UserError if the checkpoint does not fit.
+    Loads the parts, objects with state_dict() and load_state_dict(), from the file `checkpoint` if it exists; saves
+    them every `every` epochs and after the last one. Each epoch is seeded by (seed, epoch), so that a resumed run gives
+    the results of an uninterrupted one. Raises UserError if the checkpoint does not fit.
     """
     done = 0
     if checkpoint and checkpoint.exists():
@@ -58,8 +58,8 @@ def epochs(count, seed, checkpoint=None, every=1, **parts):
             done = saved["epochs done"]
             for name, part in parts.items():
                 part.load_state_dict(saved[name])
-        except Exception:  # torch raises a dozen kinds on a broken file
-            raise UserError(f"{checkpoint}: broken, or of another version; --restart begins anew") from None
+        except Exception:  # torch raises many kinds of errors for a broken file
+            raise UserError(f"{checkpoint}: broken, or from another version; --restart starts over") from None
     for epoch in range(done, count):
         seed_all(seed, epoch)
         yield epoch
@@ -69,7 +69,7 @@ def epochs(count, seed, checkpoint=None, every=1, **parts):
 
 
 class History(dict):
-    """Lists of one number an epoch, by name; a part for `epochs`."""
+    """Lists with one number per epoch, by name; a part for `epochs`."""
 
     state_dict, load_state_dict = dict.copy, dict.update
 
@@ -79,7 +79,7 @@ class History(dict):
 
 
 class Best:
-    """The state of a model at its best score, the first of equals; a part for `epochs`."""
+    """The state of a model at its best score, the first in a tie; a part for `epochs`."""
 
     def __init__(self):
         self.score, self.state = -math.inf, None
@@ -99,7 +99,7 @@ class Best:
 def check_finite(loss, label, advice):
     """Raises UserError if the loss, a float, is not finite."""
     if not math.isfinite(loss):
-        raise UserError(f"{label}: the loss is not finite any more; {advice}")
+        raise UserError(f"{label}: the loss is not finite; {advice}")
 
 
 def save_tensors(path, content):
@@ -110,7 +110,7 @@ def save_tensors(path, content):
 
 
 def load_tensors(path):
-    """What `save_tensors` wrote, on the CPU. Never runs code that the file may hold."""
+    """Reads what `save_tensors` wrote, to the CPU. Never runs code from the file."""
     if zipfile.ZipFile(path).testzip():
         raise ValueError("a checksum is wrong")
     return torch.load(path, map_location="cpu", weights_only=True)
@@ -122,34 +122,34 @@ def write_json(path, content):
 
 
 def load_model(path, script, build):
-    """(build(saved), saved) of a file that `Run.model` wrote. Raises UserError unless it is a model of `script`."""
+    """(build(saved), saved) for a file that `Run.model` wrote. Raises UserError unless it is a model of `script`."""
     try:
         saved = load_tensors(path)
         if saved["script"] == script:
             return build(saved), saved
-    except Exception:  # torch.load and build raise a dozen kinds
+    except Exception:  # torch.load and build raise many kinds of errors
         pass
     found = "is not" if Path(path).exists() else "no such file; it should be"
     raise UserError(f"{path}: {found} a model that {script}.py saved; train again, or give another --model")
 
 
 def find_model(args, script, runs, files):
-    """The path of `--model`, or of the first of `files` in the folders `runs`; with --quick only of quick runs."""
+    """The path from `--model`, else the first of `files` in the folders `runs`; with --quick, only in quick runs."""
     runs = [run for run in runs if run.endswith("-quick") or not args.quick]
     found = [path for run in runs for file in files if (path := Path(args.results, run, file)).is_file()]
     if not args.model and not found:
-        raise UserError(f"{args.results}: holds no trained model yet; run 'python {script}.py', or give --model FILE")
+        raise UserError(f"{args.results}: has no trained model yet; run 'python {script}.py', or give --model FILE")
     return Path(args.model or found[0])
 
 
 def code_hash():
-    """Changes with the code of the scripts and layers: a resumed run must not mix old weights and a mended layer."""
-    files = sorted(Path(__file__).parent.parent.glob("[!.]*.py"))  # an editor may keep hidden ones
+    """A hash of the scripts and layers: a resumed run must not mix old weights and new code."""
+    files = sorted(Path(__file__).parent.parent.glob("[!.]*.py"))  # without an editor's hidden files
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
 
 def versions():
-    """What a number may depend on: versions, the machine, threads."""
+    """What the results may depend on: versions, the machine, threads."""
     found = {name: sys.modules[name].__version__ for name in ("numpy", "torch", "torchvision") if name in sys.modules}
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     machine = f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads{gpu}"
@@ -159,10 +159,10 @@ def versions():
 class Run:
     """One run of a script, in the folder `<--results>/<script>` (`<script>-quick` with --quick).
 
-    It writes into `<folder>.partial`, which takes the folder's place at the end: a failed run leaves earlier results
+    It writes to `<folder>.partial`, which replaces the folder at the end: a failed run leaves earlier results
     untouched. An unfinished run with the same settings and code is resumed, unless --restart is given. data, weights:
-    their names. settings: a flat dict of all else that the numbers depend on. Raises UserError on entering if another
-    run uses the folder, or it cannot be written.
+    their names. settings: a flat dict of everything else that the results depend on. Entering raises UserError if
+    another run uses the folder or it cannot be written.
     """
 
     def __init__(self, script, args, data, weights, settings):
@@ -181,7 +181,7 @@ class Run:
             try:
                 self.lock.acquire()
             except Timeout:
-                raise UserError(f"{self.folder}: another run is busy here; wait, or give another --results") from None
+                raise UserError(f"{self.folder}: is in use by another run; wait, or give another --results") from None
             if any(p.is_symlink() or p.exists() and not p.is_dir() for p in (self.folder, self.partial, self.old)):
                 raise UserError(f"{self.folder}: is a link or a file; move it away, or give another --results")
             if self.old.exists():  # `finish` was killed
@@ -193,7 +193,7 @@ class Run:
         return self
 
     def _resumes(self):
-        """Whether `partial` holds an unfinished run of the same settings and code; says so, or what has changed."""
+        """True if `partial` has an unfinished run with the same settings and code. Prints this, or what changed."""
         file = self.partial / "run.json"
         if self.restart or not file.exists():
             return False
@@ -201,9 +201,9 @@ class Run:
         for key in {**now, **before}:
             if (was := before.get(key)) != (value := now.get(key)):
                 values = f"the unfinished run had {key} = {shown(was, 60)}, now {shown(value, 60)}"
-                print(f"starting anew: {'the code has changed' if key == 'code' else values}")
+                print(f"starting over: {'the code has changed' if key == 'code' else values}")
                 return False
-        print(f"resuming the unfinished run in {shown(self.partial)} (--restart begins anew)")
+        print(f"resuming the unfinished run in {shown(self.partial)} (--restart starts over)")
         return True
 
     def __exit__(self, kind, *_):
@@ -216,18 +216,18 @@ class Run:
         return self.partial / f"checkpoint-{name}.pt"
 
     def figure(self, figure, file, title, caption):
-        """Saves a matplotlib figure and notes it for results.json with a title and what to look for in it."""
+        """Saves a matplotlib figure and records it for results.json with a title and a caption."""
         plots.save(figure, self.partial / file)
         self.plots.append({"file": file, "title": title, "caption": caption})
 
     def picture(self, image, file, title, caption):
-        """Saves a PIL image as a PNG, pixel by pixel, and notes it as `figure` does."""
+        """Saves a PIL image as a PNG in full resolution and records it as `figure` does."""
         with user_errors(self.partial / file):
             image.save(self.partial / file)
         self.plots.append({"file": file, "title": title, "caption": caption})
 
     def model(self, file, content):
-        """Saves a trained model: its weights and what it takes to use them."""
+        """Saves a trained model: its weights and what is needed to use them."""
         save_tensors(self.partial / file, {"script": self.saved["script"], "data": self.saved["data"], **content})
         self.models.append(file)
 
@@ -237,7 +237,7 @@ class Run:
         self.texts.append(file)
 
     def finish(self, metrics, columns, rows):
-        """Writes results.json, puts the folder in its place, prints the table and where the plots are.
+        """Writes results.json, moves the folder into place, prints the table and the paths of the plots.
 
         metrics: nested dicts and lists of numbers. columns, rows: the table, cells as text.
         """
@@ -252,7 +252,7 @@ class Run:
             os.rename(self.partial, self.folder)
             shutil.rmtree(self.old, ignore_errors=True)
             for path in (self.folder / "run.json", *self.folder.glob("checkpoint-*.pt"), *self.folder.glob(".*.tmp")):
-                path.unlink()  # .*.tmp: `write_bytes` was killed
+                path.unlink()  # .*.tmp: from a killed `write_bytes`
         print("\n" + shown("{script}: {data}; weights: {weights}; seed {seed}".format(**self.saved), 500))
         print_table(columns, rows)
         for made in self.plots:

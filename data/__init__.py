@@ -1,4 +1,4 @@
-"""The data sets: one reader each, the built-in ones made by code, downloads. Imports of `common` only `common.cli`."""
+"""The data sets: a reader for each, built-in sets made by code, downloads. Imports only `common.cli` from `common`."""
 
 import hashlib
 import shutil
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from common.cli import UserError, user_errors
 
-HOME = Path(__file__).parent  # where data is looked for without --data, and where downloads go
+HOME = Path(__file__).parent  # the default for --data and for downloads
 SETS = {  # the files or folders of each real set, below the data folder
     "insects": ("hymenoptera_data",),
     "styles": ("styles",),
@@ -20,19 +20,19 @@ SETS = {  # the files or folders of each real set, below the data folder
 
 
 def locate(name, root=None):
-    """The folder of the real data set `name` below `root` (default: data/), or None if no part of it is there."""
+    """The folder of the real data set `name` below `root` (default: data/), or None if no part of it exists."""
     root, (first, *others) = Path(root or HOME), SETS[name]
     there = any((root / part).exists() for part in (first, *others))
     return (root if others else root / first) if there else None
 
 
 def visible(name):
-    """Whether a file or folder is the user's, not hidden or left there by another program."""
+    """Whether a file or folder belongs to the data: not hidden, and not made by another program."""
     return not name.startswith(".") and name not in ("__MACOSX", "__pycache__")
 
 
 def check_folder(root):
-    """Raises UserError if `--data` names a folder that is not there."""
+    """Raises UserError if `--data` names a folder that does not exist."""
     if root not in (None, "builtin") and not Path(root).is_dir():
         raise UserError(f"--data {root}: no such folder; leave --data out, or use --data builtin")
 
@@ -40,8 +40,8 @@ def check_folder(root):
 def choose(name, root=None):
     """The folder to read the data set `name` from, or None for the built-in one.
 
-    root: the script's `--data`: None takes the real set under data/ if it is there, "builtin" never does, and a folder
-    must hold it. Raises UserError if the folder, or the set in it, is missing.
+    root: the script's `--data`. None uses the real set in data/ if it is there, "builtin" never does, and a folder must
+    contain the set. Raises UserError if the folder, or the set in it, is missing.
     """
     if root == "builtin":
         return None
@@ -67,12 +67,12 @@ def sha256(path):
 
 
 def fingerprint(*things):
-    """A short hexadecimal digest of strings, numbers and the like."""
+    """A short hexadecimal digest of the `repr` of `things`."""
     return hashlib.sha256(repr(things).encode()).hexdigest()[:12]
 
 
 def lines(path):
-    """Yields (number, text) of each line, without line end or byte-order mark; blank lines at the end are left out.
+    """Yields (number, text) for each line, without line end or byte-order mark; skips blank lines at the end.
 
     Raises UserError if the file is missing, an archive, or not UTF-8 text.
     """
@@ -92,7 +92,7 @@ def lines(path):
 
 
 def made(cache, name, make, version):
-    """The folder `<cache>/<name>-<version>`; on the first call `make(folder)` fills it, whole or not at all."""
+    """The folder `<cache>/<name>-<version>`; the first call fills it with `make(folder)`, completely or not at all."""
     folder = Path(cache, f"{name}-{version}")
     if not folder.is_dir():
         with user_errors(cache):
@@ -101,7 +101,7 @@ def made(cache, name, make, version):
         try:
             with user_errors(folder):
                 make(scratch)
-                if not folder.is_dir():  # another run may have been faster
+                if not folder.is_dir():  # another run may have made it
                     scratch.rename(folder)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)

@@ -26,22 +26,22 @@ MARKERS = re.compile(r"</?(s|start|end|[sbe]os|pad|unk)>|^\s*startseq\b|\bendseq
 LISTS = {"train": "Flickr_8k.trainImages.txt", "val": "Flickr_8k.devImages.txt", "test": "Flickr_8k.testImages.txt"}
 USUAL_ARCH, BUILTIN_ARCH = "resnet50", "squeezenet1_1"
 COUNTS = {"train": 1000, "val": 150, "test": 150}  # photos of the built-in set
-COCO_MOST = 5000  # photos of COCO's validation files that make the split val, and as many make test
-NOT_PUBLISHED = "2258277193_586949ec62.jpg.1"  # Flickr8k's captions file names it, but the set lacks it
+COCO_MOST = 5000  # photos of COCO's validation files for the split val, and as many for test
+NOT_PUBLISHED = "2258277193_586949ec62.jpg.1"  # is in Flickr8k's captions file but not in the set
 
 
 @dataclass
 class CaptionSet:
-    """Photos with captions in three splits: train, val (chooses the epoch), test (is measured once)."""
+    """Photos with captions in three splits: train, val (chooses the epoch), test (used once)."""
 
-    name: str  # what plots call the set
+    name: str  # for plots
     real: bool  # False if it is drawn
     idx_to_word: list  # the vocabulary, SPECIAL first
     captions: dict  # {split: (C, T) int32}, each row <START>, the words, <END>, then <NULL>
     image_idxs: dict  # {split: (C,) int}, the photo of each caption
-    references: dict  # {split: for each photo its captions, lists of words}; rare words too, except of COCO's files
-    pictures: dict  # {split: for each photo its Path, or its web address}
-    source: PhotoFeatures | StoredFeatures  # reads the features of the photos
+    references: dict  # {split: for each photo, its captions as lists of words}; with rare words, except for COCO
+    pictures: dict  # {split: the Path or web address of each photo}
+    source: PhotoFeatures | StoredFeatures  # of the photos' features
     features: dict = field(default_factory=dict)  # {split: (P, D) float32} after `load_features`
     scaling: tuple = ()  # (mean, spread), see `scaled`
 
@@ -51,13 +51,13 @@ class CaptionSet:
 
     @property
     def fingerprint(self):
-        """Changes when a caption, the vocabulary, a photo or the network that makes the features changes."""
+        """Changes when a caption, the vocabulary, a photo or the feature network changes."""
         arrays = [array.tobytes() for array in (*self.captions.values(), *self.image_idxs.values())]
         photos = [sha256(p) if isinstance(p, Path) else p for pictures in self.pictures.values() for p in pictures]
         return fingerprint(self.idx_to_word, arrays, self.references, photos, self.source.id)
 
     def load_features(self, photos=None):
-        """Reads or computes, and scales, the features of `photos` {split: indices}; UserError for a broken photo."""
+        """Reads or computes the scaled features of `photos` {split: indices}. Raises UserError for a broken photo."""
         photos = photos or {split: range(len(pictures)) for split, pictures in self.pictures.items()}
         features = {split: self.source.read(split, chosen) for split, chosen in photos.items()}
         mean = features["train"].mean(axis=0)
@@ -66,7 +66,7 @@ class CaptionSet:
         self.features = {split: scaled(values, self.scaling) for split, values in features.items()}
 
     def part(self, split_photos, captions_each):
-        """The set of `split_photos` {split: indices}, with features, and `captions_each` captions a photo or all."""
+        """The subset of `split_photos` {split: indices}, with features. captions_each: captions per photo or None."""
         some = replace(self, captions={}, image_idxs={}, references={}, pictures={})
         for split, photos in split_photos.items():
             rows = [np.flatnonzero(self.image_idxs[split] == photo)[:captions_each] for photo in photos]
@@ -79,20 +79,20 @@ class CaptionSet:
 
 
 def scaled(features, scaling):
-    """Features (N, D) as a model takes them. scaling: the training photos' mean (D,), their RMS distance from it."""
+    """Features (N, D), centered and scaled. scaling: mean (D,) of the training photos, their RMS distance from it."""
     mean, spread = scaling
     return (features - mean) / np.float32(spread)
 
 
 def load(data, cache, device, which=None, photos=None, captions=None, min_count=None, arch=None, coco_features="pca"):
-    """The CaptionSet to train on; no photo is opened yet and no feature computed.
+    """The CaptionSet to train on. Opens no photo and computes no features yet.
 
-    data: the script's --data. cache: the folder for drawn scenes and for features. device: runs the network.
+    data: the script's --data. cache: the folder for drawn scenes and features. device: for the feature network.
     which: "flickr8k" or "coco", if the data folder holds both (default: Flickr8k). photos, captions: your own folder of
-    photos and the file of their captions. min_count: a training word rarer than this becomes <UNK> (default: 5 if there
-    are over 2,000 words, else 1). arch: the torchvision network that makes the features. coco_features: "pca" (512
-    numbers a photo) or "fc7" (VGG-16's 4,096).
-    Raises UserError, naming file and line, for a set that is missing, incomplete, broken, or contradicts itself.
+    photos and your captions file. min_count: a training word rarer than this becomes <UNK> (default: 5 if there are
+    over 2,000 words, else 1). arch: the torchvision network for the features. coco_features: "pca" (512 numbers per
+    photo) or "fc7" (VGG-16's 4,096).
+    Raises UserError, naming file and line, for a set that is missing, incomplete, broken or inconsistent.
     """
     names = [which] if which else ["flickr8k", "coco"]
     found = next((name for name in names if data != "builtin" and locate(name, data)), names[0])
@@ -122,8 +122,8 @@ def load(data, cache, device, which=None, photos=None, captions=None, min_count=
 def read_flickr8k(folder):
     """The captions {photo: [words, ...]} and the photos {split: [photo, ...]}, as Paths, of a Flickr8k folder.
 
-    The photos lie in `images` or `Images`. The captions are the published file, Kaggle's or Karpathy's; the splits are
-    the published lists, Karpathy's, or as in `read_own`. Raises UserError, naming file and line.
+    The photos are in `images` or `Images`. The captions come from the published file, Kaggle's or Karpathy's; the
+    splits come from the published lists, Karpathy's, or `read_own`. Raises UserError, naming file and line.
     """
     photos = next((folder / name for name in ("images", "Images") if (folder / name).is_dir()), folder / "images")
     file = next((folder / name for name in (TOKENS, KAGGLE, KARPATHY) if (folder / name).is_file()), folder / TOKENS)
@@ -140,15 +140,15 @@ def read_flickr8k(folder):
                 raise UserError(f"{at} is in {seen[photo][1]}, too; remove one of the lines")
             seen[photo] = split, f"{name}, line {number}"
         if split not in {where for where, _ in seen.values()}:
-            raise UserError(f"{folder / name}: lists no photos; it should name one a line")
+            raise UserError(f"{folder / name}: lists no photos; it should name one per line")
     return texts, {split: [photo for photo, (where, _) in seen.items() if where == split] for split in LISTS}
 
 
 def read_own(folder, file):
-    """Your own photos and captions, returned as by `read_flickr8k`.
+    """Reads your own photos and captions. Returns the same as `read_flickr8k`.
 
-    The splits come from the file if it has them; else, sorted by name, of every ten photos the 9th is for test and the
-    10th for validation. Raises UserError for fewer than 10 photos or an empty split.
+    The splits come from the file if it has them. Otherwise, of every ten photos sorted by name, the 9th is for testing
+    and the 10th for validation. Raises UserError for fewer than 10 photos or an empty split.
     """
     texts, splits = read_captions(file, folder)
     photos = sorted(texts)
@@ -158,15 +158,15 @@ def read_own(folder, file):
         splits = {photo: {8: "test", 9: "val"}.get(k % 10, "train") for k, photo in enumerate(photos)}
     found = {split: [photo for photo in photos if splits[photo] == split] for split in SPLITS}
     if empty := [split for split in SPLITS if not found[split]]:
-        raise UserError(f"{file}: has no photo whose split is {empty[0]}; the splits are {', '.join(SPLITS)}")
+        raise UserError(f"{file}: has no photo in split {empty[0]}; the splits are {', '.join(SPLITS)}")
     return texts, found
 
 
 def read_captions(file, folder):
-    """The captions {photo: [words, ...]} of a file, and the photos' splits {photo: split} if it has them.
+    """The captions {photo: [words, ...]} in a file, and the photos' splits {photo: split} if it has them.
 
-    The file: see `entries`. Photos are Paths in `folder`. Raises UserError, naming the line or the photo, for a caption
-    without a word, or if the folder has no such photo.
+    file: see `entries`. Photos are Paths in `folder`. Raises UserError, naming the line or the photo, for a caption
+    without words or a photo that is not in the folder.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; it should hold the photos that {file.name} names")
@@ -178,19 +178,19 @@ def read_captions(file, folder):
         if path not in texts and not path.is_file():
             raise UserError(f"{at}: no photo {photo[:80]} in {folder}; add the photo or remove the line")
         if not words:
-            raise UserError(f"{at}: the caption has no word; change or remove the line")
+            raise UserError(f"{at}: the caption has no words; change or remove the line")
         texts.setdefault(path, []).append(words)
         if splits.setdefault(path, split) != split:
             raise UserError(f"{at}: is in two splits; remove one of the entries")
     if not texts:
         raise UserError(f"{file}: holds no captions; its lines should be: photo.jpg#0, a tab, the caption")
     if max(len(words) for captions in texts.values() for words in captions) == 1:
-        print(f"warning: {shown(file)}: every caption is one word; are there no blanks between the words?")
+        print(f"warning: {shown(file)}: every caption is one word; are there spaces between the words?")
     return texts, splits if any(splits.values()) else {}
 
 
 def photo_finder(folder):
-    """A function from a photo's name to its Path: the exact name first, then one in another case or normal form."""
+    """A function from a photo's name to its Path: an exact match, else one that ignores case and Unicode form."""
 
     def plain(name):
         return unicodedata.normalize("NFC", name).casefold()
@@ -219,10 +219,10 @@ def entries(file):
                 split = {"restval": "train", **{split: split for split in SPLITS}}[image["split"]]
                 for sentence in image["sentences"]:
                     if not isinstance(image["filename"], str) or not isinstance(sentence["raw"], str):
-                        raise TypeError("a filename or caption is not a text")
+                        raise TypeError("a filename or caption is not a string")
                     yield f"{file}, photo {image['filename'][:80]}", image["filename"], sentence["raw"], split
         except (ValueError, KeyError, TypeError) as error:
-            reason = f"no or unknown {error}" if isinstance(error, KeyError) else error
+            reason = f"missing or unknown {error}" if isinstance(error, KeyError) else error
             raise UserError(f"{file}: is not like Karpathy's dataset_flickr8k.json ({reason}); get it again") from None
         return
     numbered = list(_lines(file))
@@ -231,7 +231,7 @@ def entries(file):
         reader = csv.reader(rows, delimiter=header[1], strict=True)
         try:
             for row in reader:
-                caption = header[1].join(row[columns:]) or re.sub(r"^\s*\d+\s", "", row[-1])  # a `|` is missing
+                caption = header[1].join(row[columns:]) or re.sub(r"^\s*\d+\s", "", row[-1])  # if a `|` is missing
                 yield f"{file}, line {numbered[reader.line_num][0]}", row[0], caption, None
         except csv.Error as error:
             raise UserError(f"{file}, line {numbered[reader.line_num][0]}: {error}; correct the quotes") from None
@@ -241,17 +241,17 @@ def entries(file):
         photo, mark, _ = photo.rpartition("#")
         if not tab or not mark:
             what = "should be a photo's name, '#', a number, a tab, a caption"
-            raise UserError(f"{file}, line {number}: {what}; it is {line[:60]!r}")
+            raise UserError(f"{file}, line {number}: {what}; found {line[:60]!r}")
         yield f"{file}, line {number}", photo, caption, None
 
 
 def _lines(file):
-    """The number and the text of each line that is not blank."""
+    """The number and text of each line that is not blank."""
     return ((number, line.strip(" ")) for number, line in lines(file) if line.strip())
 
 
 def draw(folder):
-    """Draws the built-in scenes into `folder`, in Flickr8k's layout, each from a seed of its own."""
+    """Draws the built-in scenes into `folder`, in Flickr8k's layout, each from its own seed."""
     (folder / "images").mkdir()
     texts = []
     for s, (split, count) in enumerate(COUNTS.items()):
@@ -265,7 +265,7 @@ def draw(folder):
 
 
 def tokenize(text):
-    """The words of a sentence: lower case, punctuation dropped, `'s` a word of its own, hyphens kept inside words.
+    """The words of a sentence: lower case, no punctuation, `'s` as a separate word, hyphens kept inside words.
 
     A letter and its combining marks (accents, vowel signs) stay together.
     """
@@ -274,12 +274,12 @@ def tokenize(text):
 
 
 def make_vocabulary(references, min_count=None):
-    """SPECIAL, then in alphabetical order the words of the training photos' captions that come `min_count` times."""
+    """SPECIAL, then in alphabetical order the words that occur at least `min_count` times in `references`."""
     counts = Counter(word for photo in references for caption in photo for word in caption)
     least = min_count or (5 if len(counts) > 2000 else 1)
     words = sorted(word for word, count in counts.items() if count >= least)
     if not words:
-        raise UserError(f"--min-count {least}: no word is in the training captions that often; give a smaller number")
+        raise UserError(f"--min-count {least}: no word is that frequent in training captions; give a smaller number")
     return [*SPECIAL, *words]
 
 
@@ -292,9 +292,9 @@ def encode(captions, word_to_idx):
 
 
 def read_coco(folder, which):
-    """The CaptionSet of `coco2014_captions.h5`, `coco2014_vocab.json` and the features' files beside them.
+    """The CaptionSet of `coco2014_captions.h5`, `coco2014_vocab.json` and the feature files in the same folder.
 
-    which: "pca" or "fc7". There is no test split: the first 5,000 validation photos make val, the next 5,000 test.
+    which: "pca" or "fc7". There is no test split: the first 5,000 validation photos become val, the next 5,000 test.
     """
     words, file = folder / "coco2014_vocab.json", folder / "coco2014_captions.h5"
     h5 = {name: folder / f"{name}2014_vgg16_fc7{'_pca' * (which == 'pca')}.h5" for name in ("train", "val")}
@@ -306,7 +306,7 @@ def read_coco(folder, which):
         if vocabulary[:4] != list(SPECIAL):
             raise ValueError
     except (ValueError, KeyError, TypeError):
-        raise UserError(f"{words}: has no list idx_to_word that begins with {SPECIAL}; get the file again") from None
+        raise UserError(f"{words}: has no list idx_to_word that starts with {SPECIAL}; get the file again") from None
     captions, image_idxs, pictures, references, sources, widths = {}, {}, {}, {}, {}, {}
     for name in ("train", "val"):
         with h5_set(h5[name], "features") as stored:
@@ -327,13 +327,13 @@ def read_coco(folder, which):
             for k, text in zip(image_idxs[split], decode_captions(captions[split], vocabulary), strict=True):
                 references[split][k].append(text.split())
     if widths["train"] != widths["val"]:
-        raise UserError(f"{folder}: train and val have features of different sizes {widths}; get them again")
+        raise UserError(f"{folder}: the features of train and val differ in size {widths}; get them again")
     source = StoredFeatures(sources, f"VGG-16 fc7{', 512 principal components' * (which == 'pca')} (cs231n's files)")
     return CaptionSet("COCO (cs231n's files)", True, vocabulary, captions, image_idxs, references, pictures, source)
 
 
 def _coco_captions(file, name, words, photos):
-    """The captions (C, T) int32 of a split, numbers below `words`, and the photo (C,) of each, below `photos`."""
+    """The captions (C, T) int32 of a split, each < `words`, and the photo (C,) of each caption, < `photos`."""
     with h5_set(file, f"{name}_captions") as rows, h5_set(file, f"{name}_image_idxs") as idxs:
         rows, idxs = rows[:], idxs[:]
     if rows.ndim != 2 or idxs.shape != rows.shape[:1] or not rows.size or (rows[:, 0] != START).any():
@@ -341,5 +341,5 @@ def _coco_captions(file, name, words, photos):
     for what, numbers, count in (("word", rows, words), ("photo", idxs, photos)):
         if numbers.min() < 0 or numbers.max() >= count:
             found = f"{what}s {numbers.min()} ... {numbers.max()}, but there are {count} {what}s"
-            raise UserError(f"{file}: {name} has {found}; the files do not belong together, get all of them again")
+            raise UserError(f"{file}: {name} has {found}; the files do not match, get all of them again")
     return rows.astype(np.int32), idxs

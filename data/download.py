@@ -1,11 +1,11 @@
-"""Gets the real data sets and the pre-trained weights from where they were published.
+"""Downloads the real data sets and the pre-trained weights from where they were published.
 
-    python -m data.download                      lists what there is to get, and what is there already
-    python -m data.download insects weights      gets these; "all": everything
-    python -m data.download --arch vgg16         the weights of any other torchvision classifier
+    python -m data.download                      lists the sets and what is already there
+    python -m data.download insects weights      gets these sets; "all": everything
+    python -m data.download --arch vgg16         gets the weights of any other torchvision classifier
 
-An unfinished download stays in `downloads/` below the data folder; the same command resumes it. A file takes its place
-only when it is whole, has the published hash and, if it is an archive, unpacks to what it should.
+An unfinished download stays in `downloads/` below the data folder; the same command resumes it. A file is moved into
+place only if it is complete, has the published hash and, if it is an archive, unpacks to the expected files.
 """
 
 import http.client
@@ -26,7 +26,7 @@ from data import HOME, sha256
 
 GB, MB = 10**9, 10**6
 RESUME = "the same command resumes the download"
-BY_HAND = "see data/README.md for what to put where by hand"
+BY_HAND = "see data/README.md to get it by hand"
 
 
 @dataclass
@@ -34,9 +34,9 @@ class Source:
     """One file on a server."""
 
     url: str
-    size: int  # bytes, about
+    size: int  # bytes, approximately
     places: dict  # {file, or top-level name in the zip archive: its path below the data folder}
-    sha256: str = ""  # how the published hash begins; "" for an archive without one, whose own checksums must do
+    sha256: str = ""  # start of the published hash; "" for an archive without one, checked by its own checksums
 
     @property
     def name(self):
@@ -44,7 +44,7 @@ class Source:
 
 
 def plain_files(address, folder, *rows):
-    """Sources for files at one address that go into one folder. rows: "name size sha256" of each."""
+    """Sources for files from one address that go into one folder. rows: "name size sha256" for each file."""
     return [Source(address + n, int(size), {n: folder + n}, sha256) for n, size, sha256 in map(str.split, rows)]
 
 
@@ -81,7 +81,7 @@ TABLE = {
         Source(FLICKR8K + "Flickr8k_text.zip", 2300000, {name: f"flickr8k/{name}" for name in FLICKR8K_TEXTS}),
     ],
     "coco": [Source("http://cs231n.stanford.edu/coco_captioning.zip", 1 * GB, {"coco_captioning": "coco_captioning"})],
-    "weights": plain_files(  # torchvision's IMAGENET1K_V1; the file names end with how their hash begins
+    "weights": plain_files(  # torchvision's IMAGENET1K_V1; the file names end with the start of their hash
         "https://download.pytorch.org/models/",
         "weights/",
         "resnet18-f37072fd.pth 47000000 f37072fd",
@@ -93,7 +93,7 @@ TABLE = {
 
 def weight_source(arch):
     """The Source of a torchvision classifier's weights: IMAGENET1K_V1, or torchvision's default if there is no V1."""
-    import torchvision  # takes seconds, so only here
+    import torchvision  # slow, so only here
 
     from data.weights import check_arch
 
@@ -110,29 +110,29 @@ def readable(size):
 
 
 def missing(source, root):
-    """The part of `source.places` where there is no file, or no folder with anything in it."""
+    """The part of `source.places` without a file or a non-empty folder."""
     places = source.places.items()
     return {name: place for name, place in places if not ((root / place).is_file() or any((root / place).glob("*")))}
 
 
 def show(table, root):
-    """Prints each set's name, size, how much of it is there, and its address."""
+    """Prints each set's name, its size, how much of it is there, and its address."""
     rows = []
     for name, sources in table.items():
         count, absent = sum(len(s.places) for s in sources), sum(len(missing(s, root)) for s in sources)
         there = "yes" if not absent else "no" if absent == count else f"{count - absent} of {count}"
         rows.append((name, readable(sum(s.size for s in sources)), there, sources[0].url))
     print_table(("set", "size", "there", "from"), rows)
-    print(f"\nThey go to {root}; origin and terms: data/README.md")
+    print(f"\nDownloads go to {root}; for origin and terms see data/README.md")
 
 
 def fetch(source, part):
-    """Downloads a source to `part`, from where an earlier try stopped, and checks its hash. Raises UserError."""
+    """Downloads a source to `part`, resuming an earlier attempt, and checks its hash. Raises UserError."""
     have = part.stat().st_size if part.exists() else 0
     headers = {"User-Agent": "homework-data/1", **({"Range": f"bytes={have}-"} if have else {})}
     try:
         with urllib.request.urlopen(urllib.request.Request(source.url, headers=headers), timeout=30) as response:
-            have = have if response.status == 206 else 0  # 200: this server sends whole files only
+            have = have if response.status == 206 else 0  # 200: this server only sends whole files
             total = have + int(response.headers.get("Content-Length", 0))
             bar = tqdm(desc=source.name, total=total, initial=have, unit="B", unit_scale=True, disable=None)
             with open(part, "ab" if have else "wb") as out, bar:
@@ -142,18 +142,18 @@ def fetch(source, part):
         if part.stat().st_size < total:
             raise ConnectionError("the connection dropped")
     except urllib.error.HTTPError as error:
-        if error.code != 416:  # 416: all of it is here already
+        if error.code != 416:  # 416: the file is already complete
             raise UserError(f"{source.url}: the server answers {error.code} {error.reason}; {BY_HAND}") from None
     except (OSError, http.client.HTTPException) as error:
         reason = f"cannot connect ({error.reason})" if isinstance(error, urllib.error.URLError) else error
         raise UserError(f"{source.url}: {reason}; {RESUME}") from None
     if not sha256(part).startswith(source.sha256):
         part.unlink()
-        raise UserError(f"{source.url}: another file came than the published one; removed. Try again, or {BY_HAND}")
+        raise UserError(f"{source.url}: is not the published file, now removed; try again, or {BY_HAND}")
 
 
 def unpack(source, part, folder):
-    """Unpacks what belongs to the set of the zip archive `part` into `folder`; zipfile keeps every member inside it."""
+    """Unpacks the set's members of the zip archive `part` into `folder`; zipfile keeps every member inside it."""
     try:
         with zipfile.ZipFile(part) as archive, user_errors(folder):
             members = [member for member in archive.infolist() if member.filename.split("/")[0] in source.places]
@@ -167,7 +167,7 @@ def unpack(source, part, folder):
 
 
 def install(source, part, root, places):
-    """Moves what the file `part` holds to `places` {name: path below root}, in place of what is there."""
+    """Moves the content of the file `part` to `places` {name: path below root}, replacing what is there."""
     scratch = part.with_suffix(".unpacked")
     try:
         if source.name.endswith(".zip"):
@@ -184,7 +184,7 @@ def install(source, part, root, places):
 
 
 def get(name, sources, root, force):
-    """Gets what is missing of a data set, or with `force` all of it, and prints what it does. Raises UserError."""
+    """Gets the missing part of a data set, or all of it with `force`, and prints what it does. Raises UserError."""
     already = not force and not any(missing(source, root) for source in sources)
     for source in sources:
         if places := source.places if force else missing(source, root):
@@ -194,24 +194,24 @@ def get(name, sources, root, force):
             install(source, part, root, places)
         for place in source.places.values() if source.sha256 else ():
             if not sha256(root / place).startswith(source.sha256):
-                raise UserError(f"{root / place}: is not the file that was published; --force replaces it")
-    print(f"{name}: is there{' already; --force gets it again' if already else ''}", flush=True)
+                raise UserError(f"{root / place}: is not the published file; --force replaces it")
+    print(f"{name}: {'already there; --force gets it again' if already else 'done'}", flush=True)
 
 
 def main(argv=None, table=TABLE):
     """The command line; see the top of this file."""
-    parser = Parser(prog="python -m data.download", description="Gets the real data sets and pre-trained weights.")
+    parser = Parser(prog="python -m data.download", description="Downloads the real data sets and pre-trained weights.")
     names = ", ".join(table)
-    parser.add_argument("names", nargs="*", metavar="NAME", default=[], help=f"{names}, or all; none: lists them")
-    parser.add_argument("--data", metavar="DIR", default=HOME, help="the folder that they go to")
+    parser.add_argument("names", nargs="*", metavar="NAME", default=[], help=f"{names}, or all; without: list them")
+    parser.add_argument("--data", metavar="DIR", default=HOME, help="the folder to download to")
     parser.add_argument("--arch", nargs="+", metavar="NAME", default=[], help="weights of torchvision classifiers")
-    parser.add_argument("--force", action="store_true", help="get again, and replace, what is there")
+    parser.add_argument("--force", action="store_true", help="download again and replace what is there")
     args = parser.parse_args(argv)
     if unknown := set(args.names) - {*table, "all"}:
-        raise UserError(f"{min(unknown)}: no such data set; there are {names}, all")
+        raise UserError(f"{min(unknown)}: no such data set; choose from {names}, all")
     root = Path(args.data)
     if args.data == "builtin" or root.is_file():
-        raise UserError(f"--data {args.data}: give the folder that the files should go to")
+        raise UserError(f"--data {args.data}: give the folder to download to")
     if args.arch:
         table = {**table, "weights": [weight_source(arch) for arch in args.arch]}
         args.names = [*args.names, "weights"]
@@ -226,7 +226,7 @@ def main(argv=None, table=TABLE):
                     get(name, table[name], root, args.force)
                 except UserError as error:
                     failed.append(str(error))
-                    print(f"{name}: failed, see the end", flush=True)
+                    print(f"{name}: failed, see below", flush=True)
             if not any(downloads.glob("*.part")):
                 shutil.rmtree(downloads)
     except Timeout:

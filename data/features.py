@@ -1,4 +1,4 @@
-"""What a network sees in problem 5's photos: features computed and cached, or stored in cs231n's h5 files."""
+"""Features of problem 5's photos: computed by a network and cached, or read from cs231n's h5 files."""
 
 import contextlib
 import io
@@ -16,12 +16,12 @@ from common.cli import UserError, write_bytes
 from data import fingerprint, sha256, weights
 from data.images import open_photo
 
-SHARD = 500  # photos in one file of the cache; a stopped run keeps its finished files
-BATCH = 32  # photos that go through the network together
+SHARD = 500  # photos per cache file; a stopped run keeps its finished files
+BATCH = 32  # photos per forward pass
 
 
 def whole_photo(size):
-    """The transform of a photo to a network's input: squeezed into a square of `size` pixels, normalized."""
+    """The transform from a photo to a network's input: resized to a square of `size` pixels, normalized."""
     normalize = transforms.Normalize(weights.MEAN, weights.STD)
     return transforms.Compose([transforms.Resize((size, size)), transforms.ToTensor(), normalize])
 
@@ -29,7 +29,7 @@ def whole_photo(size):
 class Extractor(nn.Module):
     """The input of a classifier's last layer: images (N, 3, H, W) float32 to features (N, D).
 
-    A map, as SqueezeNet's, is averaged over its four quarters, to tell left from right. pretrained: a Weights.
+    A feature map (SqueezeNet's) is averaged over its four quarters, to tell left from right. pretrained: a Weights.
     """
 
     def __init__(self, pretrained):
@@ -45,7 +45,7 @@ class Extractor(nn.Module):
 
 
 class PhotoFeatures:
-    """Features of photos by a pre-trained network, cached by the content of the photos and the weights.
+    """Features of photos from a pre-trained network, cached by the content of the photos and the weights.
 
     paths: {split: paths of its photos}. pretrained: data.weights.Weights. cache: a folder. device: torch's.
     """
@@ -69,7 +69,7 @@ class PhotoFeatures:
         try:
             features = np.load(file, allow_pickle=False)
             bar.update(len(paths))
-        except (OSError, ValueError, EOFError):  # not there yet, or cut short
+        except (OSError, ValueError, EOFError):  # missing or truncated
             features = self.compute(map(open_photo, paths), bar)
             buffer = io.BytesIO()
             np.save(buffer, features, allow_pickle=False)
@@ -77,7 +77,7 @@ class PhotoFeatures:
         return features
 
     def compute(self, images, bar=None):
-        """The features (N, D) float32 of N RGB images, taken one batch at a time. bar: a tqdm bar to update."""
+        """The features (N, D) float32 of N RGB images, computed in batches. bar: a tqdm bar to update."""
         if self.extractor is None:
             self.extractor = Extractor(self.pretrained).to(self.device, memory_format=torch.channels_last)
         prepared, parts = map(whole_photo(self.pretrained.image_size), images), []
@@ -93,7 +93,7 @@ class PhotoFeatures:
 class StoredFeatures:
     """Features stored in h5 files. sources: {split: (file, the row of each photo in its data set `features`)}."""
 
-    arch, builtin = None, False  # the network is not here: it cannot caption other photos
+    arch, builtin = None, False  # without the network, a model cannot caption other photos
 
     def __init__(self, sources, name):
         self.sources, self.name = sources, name
@@ -102,9 +102,9 @@ class StoredFeatures:
     def read(self, split, photos):
         """The features (N, D) float32 of N photos of a split, given by index. Raises UserError for a broken file."""
         file, rows = self.sources[split]
-        rows, order = np.unique(rows[np.asarray(photos)], return_inverse=True)  # h5py reads rows in rising order
+        rows, order = np.unique(rows[np.asarray(photos)], return_inverse=True)  # h5py needs rows in increasing order
         with h5_set(file, "features") as stored:
-            found = stored[rows] if len(rows) < 2000 else stored[:][rows]  # h5py is slow with many row numbers
+            found = stored[rows] if len(rows) < 2000 else stored[:][rows]  # h5py is slow for many indices
         features = found.astype(np.float32)[order]
         if not np.isfinite(features).all():
             raise UserError(f"{file}: the features hold NaN or infinity; get the file again")
@@ -118,4 +118,4 @@ def h5_set(file, name):
         with h5py.File(file, "r") as content:
             yield content[name]
     except (OSError, KeyError, RuntimeError, ValueError) as error:
-        raise UserError(f"{file}: cut short, no h5 file, or without {name} ({error}); get the file again") from None
+        raise UserError(f"{file}: cut short, not an h5 file, or has no {name} ({error}); get the file again") from None

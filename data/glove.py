@@ -15,30 +15,30 @@ from tqdm import tqdm
 from common.cli import UserError, shown, user_errors, write_text
 from data import fingerprint, locate, sha256, visible
 
-SIZE, WINDOW, X_MAX, ALPHA = 50, 10, 10.0, 0.75  # the paper's, except x_max: 100 there, for billions of words
+SIZE, WINDOW, X_MAX, ALPHA = 50, 10, 10.0, 0.75  # the paper's values, except x_max: its 100 is for billions of words
 ENDINGS = (".txt", ".vec", ".gz", ".zip")
-BOM = b"\xef\xbb\xbf"  # the byte-order mark that some editors put before UTF-8 text
+BOM = b"\xef\xbb\xbf"  # the byte-order mark that some editors write before UTF-8 text
 
 
 @dataclass(frozen=True)
 class Vectors:
-    """Word vectors (V, D) float32 of a vocabulary, zero where `found` (V,) bool is False. name: where they are from."""
+    """Word vectors (V, D) float32 for a vocabulary, zero where `found` (V,) bool is False. name: their origin."""
 
     vectors: np.ndarray
     found: np.ndarray
     name: str
 
     def coverage(self, counts):
-        """The share with a vector of the words, and of their occurrences ("tokens"). counts: (V,), of each word."""
+        """The shares of words, and of their occurrences ("tokens"), that have a vector. counts: (V,), for each word."""
         counts = np.asarray(counts)
         tokens = counts[self.found].sum() / counts.sum()
         return {"words": float(self.found[counts > 0].mean()), "tokens": float(tokens)}
 
 
 def load(words, sentences, data, file, cache, seed=0):
-    """The Vectors of `words`: from `file` (--glove), else from the real set's glove/, 50-d if there, else `trained`.
+    """The Vectors of `words`: from `file` (--glove), else from the real set's glove/ (50-d preferred), else `trained`.
 
-    sentences: lists of words, to train on. data: the script's --data. cache: the folder that keeps trained vectors.
+    sentences: lists of words to train on. data: the script's --data. cache: the folder for trained vectors.
     Raises UserError if the file is missing or broken, or has none of the words.
     """
     if not file and data != "builtin" and (folder := locate("glove", data)):
@@ -59,7 +59,7 @@ def load(words, sentences, data, file, cache, seed=0):
 
 
 def on_disk(path):
-    """The file that `path` leads to: the archive of ARCHIVE.zip/MEMBER, else `path`."""
+    """The file that holds `path`: the archive for ARCHIVE.zip/MEMBER, else `path`."""
     return next((part for part in (path, *path.parents) if part.is_file()), path)
 
 
@@ -82,7 +82,7 @@ def open_vectors(path):
 
 
 def preference(path):
-    """Sorts files of word vectors: first those of size 50, then archives, then those that name another size."""
+    """Sort key for files of word vectors: first those of size 50, then archives, last those that name another size."""
     size = re.search(r"\d+d(?![a-z])", path.name)
     return not size or size[0] != "50d", path.suffix.lower() != ".zip", not size, path.name
 
@@ -90,9 +90,9 @@ def preference(path):
 def read(path, words):
     """The vectors of `words` from a file of lines `word x1 ... xD`, as GloVe and word2vec write them.
 
-    A word may hold blanks. Skips blank lines, and a first line of two whole numbers, as word2vec writes; the first of
-    equal words counts. Raises UserError, naming the line, if a line has another count of numbers than the first or a
-    vector of `words` is not finite; naming the file, if it is binary, cut short or broken.
+    A word may contain spaces. Skips blank lines and word2vec's first line of two integers; of repeated words, the first
+    counts. Raises UserError, naming the line, if a line has another number of values than the first line or a vector of
+    `words` is not finite; naming the file, if it is binary, truncated or broken.
     Returns (vectors (len(words), D) float32, found (len(words),) bool); zeros where not found.
     """
     wanted = {word.encode(): k for k, word in enumerate(words)}
@@ -108,7 +108,7 @@ def read(path, words):
                 if header or not line:
                     continue
                 if b"\0" in line:
-                    raise UserError(f"{path}: is word2vec's binary format, or no vectors; save them as text")
+                    raise UserError(f"{path}: is in word2vec's binary format, or has no vectors; save them as text")
                 word = line[: line.find(b" ")]
                 if line.count(b" ") != size or not size:
                     if not size:
@@ -131,14 +131,14 @@ def read(path, words):
 
 
 def _count_numbers(line):
-    """The count of numbers at the end of the line."""
+    """How many numbers are at the end of the line."""
     return re.search(rb"(?: [-+]?\.?\d[-+.\deE]*)*$", line)[0].count(b" ")
 
 
 def cooccurrences(sentences, index, window=WINDOW):
-    """How often words stand near each other: X_ij sums 1/distance over all pairs at most `window` apart in a sentence.
+    """Co-occurrence counts: X_ij is the sum of 1/distance over all pairs at most `window` words apart in a sentence.
 
-    sentences: lists of words. index: word -> number from 0; other words do not count but keep their place.
+    sentences: lists of words. index: {word: number from 0}; other words do not count but keep their position.
     Returns (i, j, x): the pairs with X_ij > 0 as int64 arrays, and their X_ij as float32. X is symmetric.
     """
     tokens = np.array([index.get(word, -1) for sentence in sentences for word in sentence])
@@ -149,7 +149,7 @@ def cooccurrences(sentences, index, window=WINDOW):
         near = (owner[:-distance] == owner[distance:]) & (left >= 0) & (right >= 0)
         left, right = left[near], right[near]
         keys = np.concatenate([left * len(index) + right, right * len(index) + left])
-        found, counts = np.unique(keys, return_counts=True)  # one distance at a time takes a tenth of the memory
+        found, counts = np.unique(keys, return_counts=True)  # one distance at a time needs a tenth of the memory
         pairs, where = np.unique(np.concatenate([pairs, found]), return_inverse=True)
         x = np.bincount(where.ravel(), np.concatenate([x, counts / distance]), len(pairs))
     return pairs // len(index), pairs % len(index), x.astype(np.float32)
@@ -159,8 +159,8 @@ def train(sentences, words, size=SIZE, epochs=20, lr=0.05, batch_size=4096, seed
     """GloVe: the w, b that minimize J = sum_ij f(X_ij) (w_i . w~_j + b_i + b~_j - log X_ij)^2 by AdaGrad.
 
     f(x) = min(1, (x / X_MAX)^ALPHA); X as in `cooccurrences`. A word's vector is w_i + w~_i, as in the paper. AdaGrad
-    (Duchi 2011) divides the step of each number by the root of its summed squared gradients; it takes a step for each
-    batch of pairs, on their rows. Returns float32 (len(words), size).
+    (Duchi 2011) divides each step by the root of the sum of squared gradients; every batch of pairs is one step, which
+    updates only their rows. Returns float32 (len(words), size).
     """
     i, j, x = (torch.from_numpy(part) for part in cooccurrences(sentences, {w: k for k, w in enumerate(words)}))
     weight, log_x = (x / X_MAX).pow(ALPHA).clamp(max=1), x.log()
@@ -188,7 +188,7 @@ def _generator(*parts):
 
 
 def trained(sentences, cache, seed=0):
-    """The text file in `cache` with `train`'s vectors of the words that `sentences` hold twice or more, else of all."""
+    """The file in `cache` with `train`'s vectors for words that occur twice or more (for all words if none does)."""
     name = fingerprint(sentences, seed, SIZE, WINDOW, X_MAX, ALPHA, Path(__file__).read_text(encoding="utf-8"))
     path = Path(cache) / f"glove-{name}.txt"
     if not path.is_file():

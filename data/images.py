@@ -1,4 +1,4 @@
-"""Problem 1's photos: ants and bees, a folder of one's own, or the built-in drawings, in the ImageFolder layout."""
+"""Problem 1's photos: ants and bees, your own folder, or the built-in drawings, in the ImageFolder layout."""
 
 import os
 import warnings
@@ -15,23 +15,23 @@ from common.cli import UserError, shown, user_errors
 from data import choose, drawn, fingerprint, sha256, visible
 from data.drawn import creatures
 
-COUNTS = {"train": {"ants": 124, "bees": 120}, "val": {"ants": 70, "bees": 83}}  # of the built-in set, as of the real
+COUNTS = {"train": {"ants": 124, "bees": 120}, "val": {"ants": 70, "bees": 83}}  # as in the real set
 
 Image.init()
-# Without the formats that Pillow only recognizes, or gives to another program.
+# Without the formats that Pillow only recognizes or needs another program for.
 FORMATS = sorted(set(Image.OPEN) - {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"})
 SUFFIXES = {suffix for suffix, format in Image.registered_extensions().items() if format in FORMATS}
 
 
 def open_photo(path):
-    """A photo as an RGB image, upright as EXIF says.
+    """A photo as an RGB image, rotated as its EXIF data says.
 
-    Grey levels of 16 or 32 bits and floats are scaled to 8 bits; transparent parts are white. Raises UserError if the
-    file is missing, cut, or not a picture, MemoryError if memory runs out.
+    Gray levels of 16 or 32 bits and floats are scaled to 8 bits; transparent parts become white. Raises UserError if
+    the file is missing, truncated or not a picture, MemoryError if memory runs out.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd EXIF blocks, and of photos with many pixels
+            warnings.simplefilter("ignore")  # about odd EXIF data and very large photos
             with Image.open(path, formats=FORMATS) as image:
                 image.load()
                 ImageOps.exif_transpose(image, in_place=True)
@@ -45,19 +45,19 @@ def open_photo(path):
         raise UserError(f"{path}: {what}; save it as JPEG, or remove it") from None
     except MemoryError:
         raise
-    except Exception as error:  # Pillow raises a dozen kinds on broken files
-        if getattr(error, "errno", None):  # the system's: permission denied, too many open files
+    except Exception as error:  # Pillow raises many kinds of errors for broken files
+        if getattr(error, "errno", None):  # a system error: permission denied, too many open files
             raise UserError(f"{path}: {error.strerror}") from None
         raise UserError(f"{path}: cannot be read ({error or type(error).__name__}); replace or remove it") from None
 
 
 def _as_rgb(image):
-    if image.mode[0] in "IF":  # integers of 16 or 32 bits, or floats; convert() would cut off at 255
+    if image.mode[0] in "IF":  # integers of 16 or 32 bits, or floats; convert() would clip at 255
         levels = np.asarray(image, np.float64)
         if not np.isfinite(levels).all():
             raise ValueError("it holds NaN or infinity")
         black, white = levels.min(), levels.max()
-        if image.mode[0] == "I":  # of 8, 10, 12, 14 or 16 bits
+        if image.mode[0] == "I":  # 8, 10, 12, 14 or 16 bits
             black, white = 0, next((2**bits - 1 for bits in range(8, 17, 2) if white < 2**bits), white)
         elif 0 <= black and 0.1 < white <= 1:
             black, white = 0, 1
@@ -71,7 +71,7 @@ def _as_rgb(image):
 def files_below(folder):
     """Yields the paths of the visible files below `folder`, sorted within each folder.
 
-    Follows links to folders, but lists no folder twice and none above it.
+    Follows links to folders, but lists no folder twice and no parent of `folder`.
     """
     above = Path(folder).parent.resolve()
     seen = {above, *above.parents}
@@ -82,13 +82,13 @@ def files_below(folder):
 
 
 class PhotoFolder(ImageFolder):
-    """An ImageFolder of the visible photos."""
+    """An ImageFolder that skips hidden files and folders."""
 
     def find_classes(self, directory):
         with user_errors(directory), os.scandir(directory) as entries:
             classes = sorted(e.name for e in entries if e.is_dir() and visible(e.name))
         if not classes:
-            raise UserError(f"{directory}: holds no class folders; make one folder a class, with its photos in it")
+            raise UserError(f"{directory}: holds no class folders; make one folder per class, with its photos in it")
         return classes, {name: k for k, name in enumerate(classes)}
 
     @staticmethod
@@ -99,7 +99,7 @@ class PhotoFolder(ImageFolder):
 
 @dataclass(frozen=True)
 class Photos:
-    """Two ImageFolders of the same classes. name: what plots call them. real: whether they are photos, not drawings."""
+    """Two ImageFolders with the same classes. name: for plots. real: whether they are photos, not drawings."""
 
     train: ImageFolder
     val: ImageFolder
@@ -118,11 +118,11 @@ class Photos:
 
 
 def load(data, photos, cache):
-    """The `Photos` to train and validate on.
+    """The `Photos` for training and validation.
 
-    data: the script's `--data`. photos: a folder with `train/<class>/` and `val/<class>/` to take instead, or None.
-    cache: the folder for the built-in set. Prints which of your files are skipped. Raises UserError if the set is
-    incomplete or a photo cannot be read.
+    data: the script's `--data`. photos: a folder with `train/<class>/` and `val/<class>/` to use instead, or None.
+    cache: the folder for the built-in set. Prints the kinds of skipped files in `photos`. Raises UserError if the set
+    is incomplete or a photo cannot be read.
     """
     if photos is not None:
         paths = (Path(path) for split in ("train", "val") for path in files_below(Path(photos, split)))
@@ -137,9 +137,9 @@ def load(data, photos, cache):
 
 
 def read(folder, name, suffixes):
-    """The `Photos` in `folder/train` and `folder/val`, of the file name endings `suffixes`; hidden ones are ignored.
+    """The `Photos` in `folder/train` and `folder/val` with a file name ending in `suffixes`; ignores hidden files.
 
-    Opens each once. Raises UserError if a split or a class is missing or empty, or a photo is broken.
+    Opens every photo once. Raises UserError if a split or a class is missing or empty, or a photo is broken.
     """
     splits, broken = [], []
     for root in (Path(folder, "train"), Path(folder, "val")):
@@ -153,9 +153,9 @@ def read(folder, name, suffixes):
         splits.append(split)
     train, val = splits
     if odd := sorted(set(train.classes) ^ set(val.classes)):
-        raise UserError(f"{folder}: class {odd[0]!r} is not in both train and val; the two need the same class folders")
+        raise UserError(f"{folder}: class {odd[0]!r} is not in both train and val; both need the same class folders")
     if len(train.classes) < 2:
-        raise UserError(f"{folder}: has only one class ({train.classes[0]}); add the class folder of another")
+        raise UserError(f"{folder}: has only one class ({train.classes[0]}); add another class folder")
     for path, _ in tqdm([*train.samples, *val.samples], desc="checking photos", leave=False, delay=2):
         try:
             open_photo(path)

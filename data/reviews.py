@@ -1,4 +1,4 @@
-"""Problem 6's sentences: the course's files of labelled reviews, or the built-in ones; raw text to tokens."""
+"""Problem 6's sentences: the course's files of labeled reviews, or built-in sentences; the tokenizer for raw text."""
 
 import unicodedata
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ SPLITS = ("train", "dev", "test")
 
 @dataclass(frozen=True)
 class Split:
-    """Sentences (lists of tokens) and their labels (1 positive, 0 negative), or None without labels."""
+    """Sentences (lists of tokens) and their labels (1 positive, 0 negative; None if unlabeled)."""
 
     sentences: list
     labels: list | None = None
@@ -25,7 +25,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Reviews:
-    """Three labelled Splits, the sentences to predict (maybe none), the name in plots, and whether they are real."""
+    """Three labeled Splits, the sentences to predict (may be empty), the name in plots, and whether they are real."""
 
     train: Split
     dev: Split
@@ -41,10 +41,10 @@ class Reviews:
 
 
 def load(data, cache):
-    """The Reviews to train on and to measure with.
+    """The Reviews for training and evaluation.
 
-    data: the script's --data. cache: the folder of the built-in set. If `tokenize` changes more than a tenth of the
-    sentences of one file, all files are tokenized, and a line says so. Raises UserError, naming the file and the line.
+    data: the script's --data. cache: the folder for the built-in set. If `tokenize` changes more than a tenth of the
+    sentences of one file, tokenizes all files and prints a line. Raises UserError, naming the file and the line.
     """
     real = choose("sentences", data)
     title = "the course's review sentences (real)" if real else "built-in sentences (generated)"
@@ -56,7 +56,7 @@ def load(data, cache):
 
     file = folder / "unlabelled.txt"
     for name, found in zip((*SPLITS, "unlabelled"), parts := read(str.split), strict=True):
-        some = found.sentences[:: len(found) // 1000 + 1]  # all of the course's would take a second
+        some = found.sentences[:: len(found) // 1000 + 1]  # all of the course's sentences would take a second
         if sum(tokenize(" ".join(words)) != words for words in some) > len(some) / 10:  # in the course's files: 2%
             print(f"{folder / name}.txt: is raw text; all sentences are tokenized (lower case, punctuation split off)")
             parts = read(tokenize)
@@ -65,7 +65,7 @@ def load(data, cache):
 
 
 def part(sets, train, others):
-    """The first `train` training sentences and the first `others` of dev and of test, half of them of each label."""
+    """The first `train` training sentences and the first `others` dev and test sentences, half for each label."""
     return replace(sets, **{name: _first(getattr(sets, name), train if name == "train" else others) for name in SPLITS})
 
 
@@ -76,9 +76,9 @@ def _first(split, most):
 
 
 def read_labelled(path, split=str.split):
-    """A Split from a file of lines `<label> <sentence>`, `split` makes tokens of a sentence.
+    """A Split from a file of lines `<label> <sentence>`. split: a function from a sentence to its tokens.
 
-    Raises UserError, naming the line, if it lacks a label of 0 or 1 or words, and for a file without both labels.
+    Raises UserError, naming the line, if the label is not 0 or 1 or there are no words; also if a label never occurs.
     """
     tokens, labels = [], []
     for number, line in lines(path):
@@ -96,7 +96,7 @@ def read_labelled(path, split=str.split):
 
 
 def read_unlabelled(path, split=str.split):
-    """A Split without labels: one sentence a line, made tokens by `split`. Raises UserError if it lacks words."""
+    """A Split without labels: one sentence per line, `split` as above. Raises UserError for an empty line or file."""
     tokens = [split(line) for _, line in lines(path)]
     if [] in tokens or not tokens:
         raise UserError(f"{path}, line {[*tokens, []].index([]) + 1}: is empty; there should be one sentence a line")
@@ -114,21 +114,21 @@ CLITIC = regex.compile(r"(?<=\w)(n't|'(?:s|m|d|re|ve|ll))(?!\w)")  # did|n't, it
 OPENING = regex.compile(r'(?<![^\s(\[])"')
 TOKEN = regex.compile(
     r"""_num_
-    | (?<!\w) n't (?!\w) | ' (?:s|m|d|re|ve|ll|n|em) (?!\w)   # what CLITIC cut off
+    | (?<!\w) n't (?!\w) | ' (?:s|m|d|re|ve|ll|n|em) (?!\w)   # split off by CLITIC
     | `` | '' | \.\.+ | --+
-    | (?:dr|mr|mrs|ms|vs|a\.m|p\.m) \.                        # abbreviations keep their full stop
+    | (?:dr|mr|mrs|ms|vs|a\.m|p\.m) \.                        # abbreviations keep their period
     | (?P<number> \d+ (?:[.,]\d+)* ) (?! \w | [-/:] \w )      # 5:30, 1/2 and 7pm are words in the data
-    | [^\W_]+ (?: [-/:.'&] [^\W_]+ )*                         # hyphens, slashes and the like inside of a word
+    | [^\W_]+ (?: [-/:.'&] [^\W_]+ )*                         # hyphens, slashes and the like inside a word
     | \S""",
     regex.VERBOSE,
 )
 
 
 def tokenize(text):
-    """The tokens of raw text, as in the course's files: a list, empty for blank text.
+    """The list of tokens of raw text, in the format of the course's files; empty for blank text.
 
-    Lower case; punctuation, `n't`, `'s` and the like are tokens of their own; numbers become `_num_`, double quotes
-    `` and ''. A letter and its combining marks stay together. Tokenized text stays as it is, with rare exceptions.
+    Lower case; punctuation, `n't`, `'s` and the like are separate tokens; numbers become `_num_`, double quotes
+    `` and ''. A letter and its combining marks stay together. Tokenized text is unchanged, with rare exceptions.
     """
     text = unicodedata.normalize("NFC", text).translate(CURLY).lower().replace("cannot", "can not")
     text = OPENING.sub(" `` ", text).replace('"', " '' ")

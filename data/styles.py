@@ -1,4 +1,4 @@
-"""Problem 2's pictures: the course's photo and paintings, or the built-in ones, drawn by code."""
+"""Problem 2's pictures: the course's photo and paintings, or built-in pictures drawn by code."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ STYLES = tuple(DRAWINGS)[1:]
 
 
 def style_name(name):
-    """The handout's name of a style; also accepts the name of its built-in drawing."""
+    """The handout's name for a style, given that name or the name of its built-in drawing."""
     return {drawing: painting for painting, (drawing, _) in DRAWINGS.items()}.get(name, name)
 
 
@@ -35,9 +35,9 @@ class Pictures:
 
 
 def load(data, cache, preset=None):
-    """The `Pictures` for a script's `--data`; `cache` is the folder where the built-in ones are drawn once (seconds).
+    """The `Pictures` for a script's `--data`. Built-in pictures are drawn once, into the folder `cache` (some seconds).
 
-    preset: the style that was asked for; a line says so if a drawing stands in for it.
+    preset: the requested style; prints a line if a drawing replaces it.
     Raises UserError, naming the file, if one of the four is missing.
     """
     folder = choose("styles", data)

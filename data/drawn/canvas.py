@@ -1,13 +1,13 @@
-"""Pictures by code: a pen, backgrounds, light. All random numbers come from the generator `rng` that is passed in."""
+"""Drawing by code: a pen, backgrounds, light. All random numbers come from the generator `rng` that is passed in."""
 
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-OVERSAMPLE = 2  # pictures are drawn this much larger and shrunk, which smooths every edge
+OVERSAMPLE = 2  # pictures are drawn this much larger and then shrunk, which smooths edges
 
 
 class Pen:
-    """Draws on an image in units of `size` pixels, x right, y down, from `place` (pixels), turned by `angle` rad."""
+    """Draws on an image in units of `size` pixels; x right, y down, origin `place` (pixels), rotated by `angle` rad."""
 
     def __init__(self, image, place, size, angle):
         self.draw = ImageDraw.Draw(image)
@@ -24,7 +24,7 @@ class Pen:
         self.draw.line(self.pixels(points), fill=color, width=max(1, round(width * self.size)), joint="curve")
 
     def oval(self, x, y, half_width, half_length, color, turn=0.0):
-        """An ellipse around (x, y), turned by `turn` radians."""
+        """An ellipse around (x, y), rotated by `turn` radians."""
         self.polygon(oval_points(x, y, half_width, half_length, turn), color)
 
 
@@ -36,18 +36,18 @@ def oval_points(x, y, half_width, half_length, turn=0.0, count=28):
 
 
 def shade(color, factor):
-    """An RGB(A) colour made darker (factor < 1) or lighter (factor > 1)."""
+    """An RGB(A) color made darker (factor < 1) or lighter (factor > 1)."""
     return tuple(int(np.clip(c * factor, 0, 255)) for c in color[:3]) + tuple(color[3:])
 
 
 def vary(rng, color, amount=18):
-    """An RGB colour near `color`: each channel moves by up to `amount` steps, all together by up to twice that."""
+    """An RGB color near `color`: each channel moves by up to `amount`, and all together by up to twice that."""
     move = rng.uniform(-amount, amount, 3) + rng.uniform(-2 * amount, 2 * amount)
     return tuple(int(np.clip(c + m, 0, 255)) for c, m in zip(color, move, strict=True))
 
 
 def smooth_noise(rng, size, cells):
-    """A field of soft blotches in 0..1, (size, size) float32; `cells` blotches a side."""
+    """A field of soft blotches in 0..1, (size, size) float32, with `cells` blotches per side."""
     grid = (rng.random((cells + 2, cells + 2)) * 255).astype(np.uint8)
     return np.asarray(Image.fromarray(grid).resize((size, size), Image.Resampling.BICUBIC), np.float32) / 255
 
@@ -58,7 +58,7 @@ GROUNDS = (
 
 
 def background(rng, size, litter):
-    """A blurred garden: blotches of two ground colours, with up to `litter` blades, pebbles and petals. RGB image."""
+    """A blurred garden: blotches of two ground colors with up to `litter` blades, pebbles and petals. RGB image."""
     first, second = (np.array(vary(rng, GROUNDS[i])) for i in rng.choice(len(GROUNDS), 2, replace=False))
     mix = smooth_noise(rng, size, int(rng.integers(1, 7)))[..., None]
     mix = 0.7 * mix + 0.3 * smooth_noise(rng, size, int(rng.integers(12, 40)))[..., None]
@@ -68,7 +68,7 @@ def background(rng, size, litter):
 
 
 def clutter(rng, image, count):
-    """Lays `count` blades, pebbles and petals on `image`, some of them dark and body-shaped."""
+    """Draws `count` blades, pebbles and petals on `image`, some of them dark and shaped like a body."""
     for _ in range(count):
         color = vary(rng, GROUNDS[rng.integers(len(GROUNDS))]) if rng.random() < 0.7 else vary(rng, (60, 45, 35))
         place, size = rng.uniform(0, image.width, 2), image.width * rng.uniform(0.04, 0.3)
@@ -83,7 +83,7 @@ def clutter(rng, image, count):
 
 
 def put(image, layer, rng):
-    """Lays an RGBA `layer` on `image` with the soft shadow that a light from somewhere above it casts."""
+    """Pastes an RGBA `layer` on `image` with a soft shadow from a light above it."""
     alpha = layer.getchannel("A")
     reach = image.width * 0.03
     shadow = ImageChops.offset(alpha, *(int(v) for v in rng.uniform(-reach, reach, 2)))
@@ -93,7 +93,7 @@ def put(image, layer, rng):
 
 
 def photograph(rng, image, size):
-    """What a camera adds: light falling off to one side, a colour cast, blur, noise. Shrinks to `size` pixels."""
+    """Adds camera effects: uneven light, a color cast, contrast, blur, noise. Shrinks to `size` pixels."""
     image = image.resize((size, size), Image.Resampling.BOX).filter(ImageFilter.GaussianBlur(rng.uniform(0, 0.9)))
     pixels = np.asarray(image, np.float32)
     line, angle = np.linspace(-1, 1, size), rng.uniform(0, 2 * np.pi)

@@ -1,6 +1,6 @@
-"""Drawn creatures and things: ants and bees for problem 1, and what the built-in weights learned from.
+"""Drawn creatures and things: ants and bees for problem 1, and the training classes of the built-in weights.
 
-No single mark decides a class: colors and poses overlap, ants sometimes have wings; a model has to see the build.
+No single feature decides a class: colors and poses overlap, ants sometimes have wings. Body shape is what differs.
 """
 
 from typing import NamedTuple
@@ -18,17 +18,17 @@ BRIGHT = ((214, 92, 40), (232, 186, 52), (84, 120, 196), (176, 70, 130), (236, 2
 
 
 class Insect(NamedTuple):
-    """How a kind is built, in units of half its length; y runs from the head (-1) to the tail (1)."""
+    """The build of an insect, in units of half its length; y runs from the head (-1) to the tail (1)."""
 
-    parts: tuple  # (y, half width, half length), from the tail to the head: later ones are drawn over earlier ones
-    colors: tuple  # one is chosen for a picture and varied
+    parts: tuple  # (y, half width, half length) from tail to head; later parts are drawn over earlier ones
+    colors: tuple  # one is chosen per picture and varied
     leg_length: float
     antenna: float  # length, 0 for none
     wings: tuple = ()  # pairs: (y of the joint, length, half width, angle from the tail in radians)
     legs: int = 3  # pairs
     wing_chance: float = 1.0
-    bright: bool = False  # wings of a bright color, not clear ones
-    marking: str = "plain"  # plain, stripes, spots, seam: what the largest part wears
+    bright: bool = False  # bright wings instead of clear ones
+    marking: str = "plain"  # of the largest part: plain, stripes, spots, seam
     elbow: bool = False  # bent antennae
     hair: float = 0.0  # length of the fuzz
 
@@ -66,7 +66,7 @@ INSECTS = {
 
 
 def draw_insect(pen, rng, kind):
-    """Draws one insect of `INSECTS[kind]`, every measure a little different each time."""
+    """Draws an insect of `INSECTS[kind]` with slightly random sizes and colors."""
     plan = INSECTS[kind]
     color = vary(rng, plan.colors[rng.integers(len(plan.colors))])
     parts = [tuple(np.array(part) * (1, *rng.uniform(0.82, 1.2, 2))) for part in plan.parts]
@@ -87,7 +87,7 @@ def draw_insect(pen, rng, kind):
 
 
 def draw_legs(pen, rng, pairs, leg_length, front, color):
-    """Pairs of jointed legs, fanned out from the part that bears them."""
+    """Pairs of jointed legs, fanned out from their body part."""
     y, width, length = front
     for k, spread in enumerate(np.linspace(-0.9, 0.9, pairs)):
         for side in (-1, 1):
@@ -109,7 +109,7 @@ def draw_antennae(pen, rng, plan, head, color):
 
 
 def draw_wings(pen, rng, plan):
-    """Pairs of wings, opened 0.55 to 1.15 times as far as the plan says."""
+    """Pairs of wings, opened by 0.55 to 1.15 times the plan's angle."""
     opening = rng.uniform(0.55, 1.15)
     color = vary(rng, BRIGHT[rng.integers(len(BRIGHT))]) if plan.bright else (225, 228, 232)
     alpha = 255 if plan.bright else int(rng.uniform(70, 150))
@@ -125,7 +125,7 @@ def draw_wings(pen, rng, plan):
 
 
 def mark(pen, rng, marking, part, color):
-    """What the largest part wears. Stripes are sometimes faint, so that they do not decide a bee."""
+    """The marking of the largest part. Stripes are sometimes faint, so that they do not identify bees."""
     y, width, length = part
     other = shade(color, rng.uniform(0.35, 0.75)) if np.mean(color) > 70 else shade(color, rng.uniform(1.6, 3.2))
     if marking == "stripes":
@@ -140,13 +140,13 @@ def mark(pen, rng, marking, part, color):
         pen.line([(0, y - length * 0.9), (0, y + length * 0.95)], 0.03, other)
 
 
-WORMS = {  # beads, their half width, length of the feet
+WORMS = {  # number of beads, half width of a bead, length of the feet
     "caterpillar": (9, 0.2, 0.3), "centipede": (16, 0.1, 0.4), "snake": (40, 0.1, 0), "earthworm": (30, 0.06, 0),
 }  # fmt: skip
 
 
 def draw_worm(pen, rng, kind):
-    """Caterpillar, centipede, snake, earthworm: beads along a bent line."""
+    """A caterpillar, centipede, snake or earthworm: beads along a bent line."""
     count, width, feet = WORMS[kind]
     color = vary(rng, (GREEN, BROWN, RED, STRAW, GREY)[rng.integers(5)])
     t = np.linspace(-1, 1, count)
@@ -237,15 +237,15 @@ THINGS = dict.fromkeys(WORMS, draw_worm) | {
     "star": draw_star, "crab": draw_crab, "feather": draw_feather,
 }  # fmt: skip
 
-TARGETS = ("ants", "bees")  # problem 1's classes: no built-in weights ever see them
+TARGETS = ("ants", "bees")  # problem 1's classes, never used to train the built-in weights
 PRETRAINING = tuple(sorted({**INSECTS, **THINGS}.keys() - set(TARGETS)))  # the 25 classes of `data.drawn.pretrain`
 
 
 def draw_photo(kind, rng, size=160, half_length=(0.16, 0.42), off_center=0.25, litter=20):
-    """A `size` x `size` RGB image of one (at times two) of `kind`, of any heading, on a cluttered ground.
+    """A `size` x `size` RGB image of one (sometimes two) of `kind`, in any direction, on a cluttered ground.
 
-    half_length: bounds of half the creature's length, off_center: of its distance from the middle, as shares of the
-    side. litter: how many things may lie around it; a second creature comes only where that is more than 10.
+    half_length: bounds of half the creature's length; off_center: bound of its offset from the middle; both as shares
+    of the side. litter: maximum number of things on the ground; a second creature needs a litter above 10.
     """
     large = size * OVERSAMPLE
     image = background(rng, large, litter)
@@ -255,5 +255,5 @@ def draw_photo(kind, rng, size=160, half_length=(0.16, 0.42), off_center=0.25, l
         pen = Pen(layer, place, large * rng.uniform(*half_length), rng.uniform(0, 2 * np.pi))
         (draw_insect if kind in INSECTS else THINGS[kind])(pen, rng, kind)
         put(image, layer, rng)
-    clutter(rng, image, int(rng.integers(1 + litter // 5)))  # a blade in front of it
+    clutter(rng, image, int(rng.integers(1 + litter // 5)))  # in front of it
     return photograph(rng, image, size)

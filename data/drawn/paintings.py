@@ -1,4 +1,4 @@
-"""Problem 2's built-in pictures: RGB, of a shorter side in pixels. A unit is the picture's height, y runs down."""
+"""Problem 2's built-in pictures (RGB). side: shorter side in pixels. One unit is the picture's height; y runs down."""
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -13,7 +13,7 @@ JOINT, PANE = (112, 104, 94), (248, 246, 240)
 
 
 def draw_town(rng, side=SIDE):
-    """Gabled houses and a church on a quay, hills and clouds behind them, their mirror image in a river. 4:3."""
+    """Gabled houses and a church on a quay in front of hills and clouds, reflected in a river. 4:3."""
     width, height = side * 4 // 3 * OVERSAMPLE, side * OVERSAMPLE
     image = sky(rng, width, height)
     pen = Pen(image, (0, 0), height, 0)
@@ -28,7 +28,7 @@ def draw_town(rng, side=SIDE):
     while left < 4 / 3:
         left = draw_house(pen, rng, left, 0.7)
     box(pen, 0, 0.68, 1.34, 0.76, (150, 140, 124))
-    for x in np.arange(0, 1.34, 0.03):  # the joints of two rows of stones
+    for x in np.arange(0, 1.34, 0.03):  # the joints between two rows of stones
         pen.line([(x, 0.68), (x, 0.72), (x + 0.015, 0.72), (x + 0.015, 0.76)], 0.003, JOINT)
     pen.line([(0, 0.72), (1.34, 0.72)], 0.003, JOINT)
     for x in (0.14, 0.2, 1.16):
@@ -45,7 +45,7 @@ def box(pen, left, top, right, bottom, color):
 
 
 def sky(rng, width, height):
-    """Blue above, pale at the horizon, with clouds."""
+    """A sky with clouds, blue at the top and pale at the horizon."""
     down = np.linspace(0, 1, height)[:, None, None]
     blue = np.array((92, 148, 212)) * (1 - down) + np.array((232, 230, 220)) * down
     clouds = sum(smooth_noise(rng, width, cells) / k for k, cells in ((1.6, 4), (4, 9), (8, 22)))[:height, :, None]
@@ -66,7 +66,7 @@ def draw_church(pen, x):
 
 
 def draw_tree(pen, rng, x, y, size):
-    """A crown of leaves: many small ovals, lit from the left."""
+    """A treetop of many small ovals, lit from the left."""
     for _ in range(45):
         dx, dy = rng.normal(0, 0.45, 2).clip(-1, 1) * size
         color = shade(vary(rng, LEAVES[rng.integers(len(LEAVES))], 8), 1.05 - 0.5 * dx / size)
@@ -74,7 +74,7 @@ def draw_tree(pen, rng, x, y, size):
 
 
 def draw_house(pen, rng, left, ground):
-    """A wall with rows of windows and a door, under a gable or a long roof. Returns its right edge."""
+    """A wall with windows and a door, with a gable or a long roof. Returns its right edge."""
     right, wall = left + rng.uniform(0.1, 0.17), rng.uniform(0.17, 0.27)
     top, width, middle = ground - wall, right - left, (left + right) / 2
     color, roof = vary(rng, WALLS[rng.integers(len(WALLS))], 8), vary(rng, ROOFS[rng.integers(len(ROOFS))], 8)
@@ -110,7 +110,7 @@ def draw_window(pen, x, y, half_height):
 
 
 def draw_boat(pen, x, y):
-    """A punt with two people in it, and its wake."""
+    """A boat with two people, and its wake."""
     for k in (1, 2, 3):
         pen.line([(x - 0.16 - 0.03 * k, y + 0.012 * k), (x + 0.16, y + 0.02 + 0.01 * k)], 0.004, (206, 214, 210))
     bow, stern = (x - 0.17, y - 0.025), (x + 0.17, y - 0.025)
@@ -123,10 +123,10 @@ def draw_boat(pen, x, y):
 
 
 def reflection(rng, image, shore):
-    """The river below the row `shore`: the picture above it upside down, darker, broken by ripples."""
+    """The river below the row `shore`: the picture above it upside down, darker and with ripples."""
     rows = image.height - shore
     down = np.arange(rows)
-    source = shore - 1 - down * 2  # the river is seen at a slant: it shows more than it is high
+    source = shore - 1 - down * 2  # seen at an angle, the river shows more than its own height
     ripple = 0.006 * image.height * np.sin(down / 5 + 2 * smooth_noise(rng, rows, 9)[:, 0]) * (0.3 + down / rows)
     columns = (np.arange(image.width) + ripple[:, None]).round().astype(int).clip(0, image.width - 1)
     mirrored = np.asarray(image, np.float32)[source.clip(0)[:, None], columns]
@@ -134,11 +134,11 @@ def reflection(rng, image, shore):
 
 
 def draw_mosaic(rng, side=SIDE):
-    """Tiles of coloured stone in dark grout, laid in rings of gold, red, turquoise and blue around two suns."""
+    """Tiles of colored stone in dark grout, in rings of gold, red, turquoise and blue around two suns."""
     stones = np.array(((232, 184, 60), (196, 50, 38), (40, 160, 150), (30, 64, 140), (242, 232, 204)), np.float32)
     cells, large = 24, side * OVERSAMPLE
     size = large / cells
-    corners = np.indices((cells + 2, cells + 2)).transpose(1, 2, 0) - 1  # one more than is seen on each side
+    corners = np.indices((cells + 2, cells + 2)).transpose(1, 2, 0) - 1  # one extra cell on each side
     middles = (corners + rng.uniform(0.18, 0.82, corners.shape)) * size  # (y, x) of each tile
     suns = np.array(((0.36, 0.3), (0.75, 0.78))) * large
     near = np.linalg.norm(middles[:, :, None] - suns, axis=3)
@@ -146,29 +146,29 @@ def draw_mosaic(rng, side=SIDE):
     colors = stones[np.where(near.argmin(2) == 0, bands, bands + 3) % 5] * rng.uniform(0.72, 1.18, (*bands.shape, 1))
     y, x = np.indices((large, large))
     row, column = (y // size).astype(int), (x // size).astype(int)
-    first, second = np.full((2, large, large), np.inf)  # distances to the nearest tile and to the one after it
-    own = np.zeros((large, large, 3))  # the colour of the nearest tile
+    first, second = np.full((2, large, large), np.inf)  # distances to the nearest and the second nearest tile
+    own = np.zeros((large, large, 3))  # the color of the nearest tile
     for dy, dx in np.ndindex(3, 3):
         middle = middles[row + dy, column + dx]
         far = np.hypot(y - middle[..., 0], x - middle[..., 1])
         own = np.where((far < first)[..., None], colors[row + dy, column + dx], own)
         first, second = np.minimum(first, far), np.minimum(second, np.maximum(first, far))
-    light = 1 + 0.25 * (first / size - 0.35)  # each stone is a little hollow
+    light = 1 + 0.25 * (first / size - 0.35)  # each stone is slightly hollow
     pixels = np.where((second - first < 0.13 * size)[..., None], (38, 30, 30), own * light[..., None])
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).resize((side, side), Image.Resampling.BOX)
 
 
 def draw_lines(rng, side=SIDE):
-    """A field of long parallel lines that stream and curl, each edged in dark: navy, blue, white and yellow."""
+    """Long parallel lines that flow and curl, with dark edges: navy, blue, white and yellow."""
     large = side * OVERSAMPLE
     palette = ((22, 34, 84), (38, 78, 158), (92, 152, 206), (222, 232, 226), (244, 206, 72))
     image = Image.new("RGB", (large, large), palette[0])
     pen = Pen(image, (0, 0), large, 0)
-    eyes = np.array(((0.28, 0.3, 1), (0.72, 0.52, -1), (0.35, 0.8, 1)))  # x, y, and which way it turns
+    eyes = np.array(((0.28, 0.3, 1), (0.72, 0.52, -1), (0.35, 0.8, 1)))  # x, y, direction of rotation
     tone = smooth_noise(rng, large, 5)
 
     def heading(points):
-        """The direction of the stream at points (K, 2): to the right, and around each eye that is near."""
+        """The direction of the flow at points (K, 2): to the right, and around nearby eyes."""
         flow = np.stack([np.ones(len(points)), 0.5 * np.sin(7 * points[:, 0])], 1)
         for x, y, turn in eyes:
             away = points - (x, y)
@@ -190,7 +190,7 @@ def draw_lines(rng, side=SIDE):
 
 
 def draw_strokes(rng, side=SIDE):
-    """Short thick strokes of a stiff brush, orange, rose, violet and olive, in patches that each have a direction."""
+    """Short thick brush strokes in orange, rose, violet and olive, in patches of one direction each."""
     large = side * OVERSAMPLE
     palette = ((238, 122, 42), (226, 84, 92), (246, 196, 96), (120, 60, 118), (132, 140, 52), (250, 224, 190))
     image = Image.new("RGB", (large, large), palette[0])
@@ -200,7 +200,7 @@ def draw_strokes(rng, side=SIDE):
             row, column = int(y * large), int(x * large)
             color = vary(rng, palette[int((hue[row, column] * 9 + rng.normal(0, 0.45)) % len(palette))], 10)
             pen = Pen(image, (x * large, y * large), long * large, 7 * turn[row, column] + rng.normal(0, 0.25))
-            for across in np.linspace(-0.3, 0.3, 5):  # the bristles: ridges of paint, light and dark
+            for across in np.linspace(-0.3, 0.3, 5):  # bristles: light and dark ridges of paint
                 bend, ridge = rng.uniform(-0.1, 0.1), shade(color, rng.uniform(0.78, 1.22))
                 ends = -1 + rng.uniform(0, 0.2), 1 - rng.uniform(0, 0.3)
                 pen.line([(ends[0], across), (0, across + bend), (ends[1], across)], 0.15, ridge)

@@ -1,4 +1,4 @@
-"""Drawn scenes for problem 5. Each of a scene's five captions is true but leaves something out: a color, the light."""
+"""Drawn scenes for problem 5. Each scene has five captions. All are true; each omits something: a color, the light."""
 
 from functools import cache
 from itertools import islice
@@ -23,11 +23,11 @@ FIXED = {
 
 @cache
 def read_drawing(text):
-    """The parts of a drawing: (tone, points (K, 2), for lines a width), in units of half the drawing's side.
+    """The parts of a drawing: (tone, points (K, 2), and a width for lines), in units of half the drawing's side.
 
     text: "oval TONE X Y HALF-WIDTH HALF-HEIGHT [TURN]", "dome" (an oval's upper half), "poly TONE X Y X Y ...", "line
-    TONE WIDTH X Y X Y ..."; a part after "both" is drawn twice, mirrored. In hundredths; y runs down, the feet are at
-    100. A tone is a key of FIXED, or how much lighter or darker than the thing's own colour the part is.
+    TONE WIDTH X Y X Y ...". "both" before a part also draws its mirror image. Numbers are hundredths; y runs down, the
+    feet are at 100. TONE is a key of FIXED, or a factor that makes the part lighter or darker than the thing's color.
     """
     parts = []
     for words in map(str.split, text.split(";")):
@@ -37,21 +37,21 @@ def read_drawing(text):
         if shape in ("oval", "dome"):
             points, width = oval_points(*numbers[:4] / 100, *numbers[4:], count=24)[: 13 if shape == "dome" else 24], []
         else:
-            width, points = np.split(numbers / 100, [shape == "line"])  # one number of a line, none of a polygon
+            width, points = np.split(numbers / 100, [shape == "line"])  # one number for a line, none for a polygon
             points = points.reshape(-1, 2)
         parts += [(tone, points, *width), (tone, points * (-1, 1), *width)][: 1 + mirrored]
     return parts
 
 
 class Kind(NamedTuple):
-    """A kind of thing: how people speak of it and how it looks. Lists of words are strings."""
+    """A kind of thing: its words and its drawing. Lists of words are strings."""
 
-    names: str  # one/many
+    names: str  # singular/plural
     verbs: str  # keys of VERBS
-    colors: str  # keys of COLORS that it may have
+    colors: str  # possible colors, keys of COLORS
     drawing: str
-    dressed: bool = False  # "a girl in red" and not "a red girl"
-    top: float = -1.0  # y of the roof on which something can stand
+    dressed: bool = False  # "a girl in red" instead of "a red girl"
+    top: float = -1.0  # y of the roof that something can stand on
 
 
 FUR, PAINT = "black white brown yellow", "red yellow green blue purple white black"
@@ -141,19 +141,19 @@ KINDS = {
 }  # fmt: skip
 
 FLYERS, WALKERS = ("butterfly", "bird", "kite", "balloon"), ("dog", "cat", "girl", "man")
-SMALL = (*WALKERS, "snail", "flower", "mushroom", "ball")  # what stands well before something large
+SMALL = (*WALKERS, "snail", "flower", "mushroom", "ball")  # can stand in front of something large
 
 
 class Ground(NamedTuple):
-    """Where a scene is. unlike: colors that would not show, share: how often it is taken."""
+    """The place of a scene. unlike: colors that would not be visible, share: relative frequency."""
 
     color: tuple  # RGB
     horizon: tuple  # bounds of its height in the picture, 0 at the top and 1 at the bottom
-    kinds: tuple  # who lives there
-    places: tuple  # how people say it
+    kinds: tuple  # kinds found there
+    places: tuple  # phrases for it
     unlike: str = ""
-    mark: tuple = ((0, 0), (0, 0))  # what is strewn on it: a line
-    shades: tuple = (0.8, 1.2)  # bounds of its tone
+    mark: tuple = ((0, 0), (0, 0))  # the line that is scattered on it
+    shades: tuple = (0.8, 1.2)  # bounds of the line's tone
     rough: float = 1.0
     share: float = 1.0
 
@@ -190,14 +190,14 @@ LIGHTS = {
 
 
 class Thing(NamedTuple):
-    """One to three of a kind, all alike."""
+    """One to three identical things of one kind."""
 
     kind: str
     color: str
     size: str
-    scale: float  # half of its side, as a share of the picture's
+    scale: float  # half its side, as a share of the picture's side
     level: str  # ground, air, or top (of another thing)
-    places: tuple = ()  # (x, y) of each one's middle, as shares of the picture's side
+    places: tuple = ()  # (x, y) of each middle, as shares of the picture's side
 
     @property
     def count(self):
@@ -208,7 +208,7 @@ class Scene(NamedTuple):
     ground: str
     light: str
     horizon: float
-    things: tuple  # the main one, then what it is seen beside, then something in the sky (one to three)
+    things: tuple  # one to three: the main thing, another one, something in the sky
     relations: tuple = ()  # of the first thing to the second, and of the second to the first: keys of RELATIONS
 
 
@@ -217,13 +217,13 @@ def pick(rng, options):
 
 
 def pick_by_share(rng, table):
-    """A key of `table`, each as often as its row's `share` says."""
+    """A random key of `table`, with probability proportional to its row's `share`."""
     sums = np.cumsum([row.share for row in table.values()])
     return list(table)[np.searchsorted(sums, rng.random() * sums[-1], side="right")]
 
 
 def row(rng, things, counts, loose=0.8):
-    """All side by side, each in a cell of its own. Returns, as the next three do, a list of (x, y) for each thing."""
+    """All side by side, each in its own cell. Returns a list of (x, y) for each thing, as do the next three."""
     width, foot, height = 1 / sum(counts), rng.uniform(0.83, 0.95), rng.uniform(0.32, 0.5)
     places, cells = [], iter(width * (np.arange(sum(counts)) + 0.5))
     for thing, count in zip(things, counts, strict=True):
@@ -235,21 +235,21 @@ def row(rng, things, counts, loose=0.8):
 
 
 def stack(rng, things, counts):
-    """The first high up, the second below it."""
+    """The first thing high up, the second below it."""
     heights = rng.uniform(0.18, 0.2), rng.uniform(0.9, 0.95) - things[1].scale
     jobs = zip(things, counts, heights, strict=True)
     return [[(x, y) for x, _ in row(rng, [thing], [count], 0.25)[0]] for thing, count, y in jobs]
 
 
 def climb(rng, things, counts):
-    """The first on the roof of the second."""
+    """The first thing on the roof of the second."""
     ((x, y),) = row(rng, things[1:], [1], 0.5)[0]
     roof = y + KINDS[things[1].kind].top * things[1].scale
     return [(x + rng.uniform(-0.3, 0.3) * things[1].scale, roof - things[0].scale)], [(x, y)]
 
 
 def approach(rng, things, counts):
-    """One or two small things at the foot of the second, a step nearer to us."""
+    """One or two small things at the foot of the second, slightly closer to the viewer."""
     ((x, y),) = row(rng, things[1:], [1], 0.5)[0]
     sides = (-1, 1) if counts[0] == 2 else (pick(rng, (-1, 1)),)
     foot = min(y + things[1].scale + 0.04, 0.97)
@@ -261,11 +261,11 @@ ALL, UNEQUAL = tuple(SIZES), (("small",), ("big",))
 
 
 class Layout(NamedTuple):
-    """How one or two kinds of things stand to each other."""
+    """The arrangement of one or two kinds of things."""
 
     arrange: object  # one of the functions above
-    counts: tuple  # of the first and the second that may be
-    pools: tuple  # kinds to choose the first and the second from; None: whoever lives on the ground
+    counts: tuple  # possible counts of the first and the second
+    pools: tuple  # kinds for the first and the second; None: the kinds of the ground
     sizes: tuple = (ALL, ALL)
     relations: tuple = ()  # of the first to the second, and of the second to the first: keys of RELATIONS
     share: float = 1.0
@@ -283,7 +283,7 @@ LAYOUTS = {
 
 
 def plan_scene(rng):
-    """A random `Scene`, of which nothing is drawn yet."""
+    """A random `Scene`, not drawn yet."""
     ground, light = pick_by_share(rng, GROUNDS), pick_by_share(rng, LIGHTS)
     home, things = GROUNDS[ground], []
     pools = {n: [[k for k in p or home.kinds if k in home.kinds + FLYERS] for p in v.pools] for n, v in LAYOUTS.items()}
@@ -292,7 +292,7 @@ def plan_scene(rng):
     counts = pick(rng, counts)
 
     def new(pool, sizes, room):
-        """One thing of a kind and colour that the others do not have, at most `room` in scale."""
+        """A thing of a kind and color that the others do not have, with a scale of at most `room`."""
         unlike = {thing.color for thing in things}.union(home.unlike.split(), LIGHTS[light].unlike.split())
         kind = pick(rng, [k for k in pool if k not in {thing.kind for thing in things}])
         color = pick(rng, [c for c in KINDS[kind].colors.split() if c not in unlike])
@@ -304,7 +304,7 @@ def plan_scene(rng):
     if "on" in relations:
         things[0] = things[0]._replace(level="top")
     things = [t._replace(places=tuple(p)) for t, p in zip(things, arrange(rng, things, counts), strict=True)]
-    if len(things) == 2 and rng.random() < 0.5:  # seen the other way round
+    if len(things) == 2 and rng.random() < 0.5:  # described the other way around
         things, relations = things[::-1], relations[::-1]
     if name == "beside" and ground != "sky" and rng.random() < 0.3:
         places = ((rng.uniform(0.2, 0.8), rng.uniform(0.13, 0.16)),)
@@ -313,7 +313,7 @@ def plan_scene(rng):
 
 
 def tint(color, tone):
-    """The RGB of a part. Dark colours are made lighter where others are made darker, so that the parts show."""
+    """The RGB of a part. Dark colors become lighter where others become darker, so that the parts are visible."""
     if tone in FIXED:
         return FIXED[tone]
     tone = 1 + abs(tone - 1) if sum(color) < 200 else tone
@@ -321,7 +321,7 @@ def tint(color, tone):
 
 
 def draw_sky(image, rng, scene):
-    """Sun, clouds, or moon and stars."""
+    """Draws the sun, clouds, or the moon and stars."""
     side = pick(rng, (0.1, 0.9)) + rng.uniform(-0.04, 0.04)
     pen = Pen(image, (0, 0), image.width, 0)
     if scene.light == "sun":
@@ -331,7 +331,7 @@ def draw_sky(image, rng, scene):
     elif scene.light == "night":
         for x, y in rng.random((25, 2)) * (1, scene.horizon - 0.03):
             pen.oval(x, y, 0.006, 0.006, (250, 248, 220))
-        outer = oval_points(0, 0, 0.08, 0.08, np.pi / 2)[:15]  # squeezed, it is the inner edge too
+        outer = oval_points(0, 0, 0.08, 0.08, np.pi / 2)[:15]  # squeezed, also the inner edge
         pen.polygon(np.concatenate([outer, outer[::-1] * (0.4, 1)]) + (side + 0.03, 0.1), (250, 244, 206))
     elif scene.light == "clouds":
         for x, y, r in rng.uniform((0, 0.02, 0.05), (1, 0.3, 0.09), (5, 3)):
@@ -340,8 +340,8 @@ def draw_sky(image, rng, scene):
 
 
 def backdrop(scene, rng, size):
-    """Sky and ground, without the things: an RGB image of `size` x `size` pixels."""
-    home, light, few = GROUNDS[scene.ground], LIGHTS[scene.light], size // 4  # it is soft: a few pixels will do
+    """Sky and ground without things: an RGB image of `size` x `size` pixels."""
+    home, light, few = GROUNDS[scene.ground], LIGHTS[scene.light], size // 4  # low resolution is enough
     down = np.linspace(0, 1, few)[:, None, None]
     hills = 0.02 * home.rough * np.sin(np.linspace(0, rng.uniform(3, 9), few) + rng.uniform(0, 6))[None, :, None]
     sky = np.array(vary(rng, light.sky, 6)) * (0.92 + 0.25 * down)
@@ -375,7 +375,7 @@ def draw(scene, rng, size=160):
         for tone, points, *width in read_drawing(KINDS[thing.kind].drawing):
             (pen.line if width else pen.polygon)(points, *width, tint(color, tone))
     image = image.resize((size, size), Image.Resampling.BOX)
-    return Image.blend(image, photograph(rng, image, size), 0.45)  # about half a camera's effect: colours stay clear
+    return Image.blend(image, photograph(rng, image, size), 0.45)  # about half of the camera effects: colors stay clear
 
 
 VERBS = {verb: (verb + "s", verb, verb + "ing") for verb in ("stand", "crawl", "grow", "float", "sail")} | {
@@ -417,7 +417,7 @@ TEMPLATES = (
 
 
 def noun_phrase(rng, thing):
-    """For example 'two small red cars', 'a girl in blue', 'some dogs': what is left out is left to chance."""
+    """For example 'two small red cars', 'a girl in blue', 'some dogs'; omits parts at random."""
     kind = KINDS[thing.kind]
     words = [pick(rng, COUNTS[thing.count])]
     if SIZE_WORDS[thing.size] and rng.random() < 0.5:
@@ -428,7 +428,7 @@ def noun_phrase(rng, thing):
 
 
 def phrases(scene, rng):
-    """What a template's fields may stand for in this scene, by name; a field that would not be true is missing."""
+    """Phrases for the fields of templates in this scene, by name; fields that would not be true are missing."""
     found = {}
     for role, thing in zip(("main", "other", "extra"), scene.things, strict=False):
         one, many, doing = VERBS[pick(rng, KINDS[thing.kind].verbs.split())]
@@ -449,7 +449,7 @@ def phrases(scene, rng):
 
 
 def describe(scene, rng):
-    """Five captions, in words separated by spaces, each by another template: 'Two dogs stand on the grass .'"""
+    """Five captions, words separated by spaces, each from a different template: 'Two dogs stand on the grass .'"""
     known = phrases(scene, rng).keys()
     fitting = [t for t in TEMPLATES if {field for _, field, _, _ in Formatter().parse(t) if field} <= known]
     written = (t.format(**phrases(scene, rng)) + " ." for t in rng.permutation(fitting))
@@ -458,7 +458,7 @@ def describe(scene, rng):
 
 
 def draw_scene(rng, size=160):
-    """A random scene: its picture, an RGB image of `size` x `size` pixels, and its five captions, whatever the size."""
+    """A random scene: an RGB image of `size` x `size` pixels and its five captions, which do not depend on the size."""
     scene = plan_scene(rng)
     captions = describe(scene, rng)
     return draw(scene, rng, size), captions

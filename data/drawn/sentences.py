@@ -1,6 +1,6 @@
-"""Problem 6's stand-in: review sentences from a grammar. In half of them the words decide ("the soup was delicious .").
+"""Problem 6's built-in set: review sentences from a grammar. In half of them single words decide the label.
 
-In the others their order does: negation, contrast, now and then, comparison. One label in fifty is wrong, as people's.
+In the others the word order does: negation, contrast, past and present, comparison. One label in fifty is wrong.
 """
 
 import random
@@ -10,7 +10,7 @@ COUNTS = {"train": 30_000, "dev": 5_000, "test": 5_000, "unlabelled": 5_000}
 WRONG = 0.02  # the share of wrong labels
 LENGTHS = range(5, 16)  # tokens of a sentence, as in the course's files
 
-WORDS = {  # what a capital word of a template may become; G: good ones, B: bad ones, the rest belongs to no side
+WORDS = {  # replacements for the capital words of templates; G: good, B: bad, others: neutral
     "ADJECTIVE-G": """
         good, great, excellent, delicious, wonderful, amazing, fantastic, perfect, fresh, friendly, lovely, superb,
         outstanding, tasty, pleasant, charming, delightful, impressive, brilliant, helpful, flawless, attentive,
@@ -58,7 +58,7 @@ WORDS = {  # what a capital word of a template may become; G: good ones, B: bad 
         my opinion, across the street, for _num_ people, around here, on the strip""",
     "OTHER": "next door, across the street, down the road, in the mall, at the airport, downtown, around the corner",
 }  # fmt: skip
-TEMPLATES = {  # how often; A: of the side that the label says, C: of the contrary; [ ] may be left out
+TEMPLATES = {  # {pattern: (share, templates)}; A: words that match the label, C: the opposite; [ ] is optional
     "words decide": (0.54, """
         the [NAME] THING was [DEGREE] ADJECTIVE-A [CLOSER]
         the THING and the THING were [DEGREE] ADJECTIVE-A
@@ -109,7 +109,7 @@ KINDS = [[line.strip() for line in text.strip().splitlines()] for _, text in TEM
 
 
 def splits(seed=0, counts=COUNTS):
-    """{name: `counts[name]` lines of a label and a sentence, for "unlabelled" only a sentence}. None comes twice."""
+    """{name: `counts[name]` lines of a label and a sentence; for "unlabelled" only a sentence}. All are distinct."""
     rng = random.Random(seed)
     names, seen, lines = invented_names(rng), set(), {}
     for name, count in counts.items():
@@ -126,7 +126,7 @@ def splits(seed=0, counts=COUNTS):
 
 
 def draw(rng, label, names):
-    """One sentence of `label` (1 good, 0 bad), 5 to 15 tokens. names: what NAME may become, the common ones first."""
+    """One sentence with `label` (1 good, 0 bad), 5 to 15 tokens. names: choices for NAME, most frequent first."""
     while True:
         template = rng.choice(rng.choices(KINDS, SHARES)[0])
         text = re.sub(r"\[(.*?)\] ?", lambda m: f"{m[1]} " if rng.random() < 0.5 else "", template)
@@ -140,7 +140,7 @@ def draw(rng, label, names):
 
 
 def word(rng, symbol, side, label, names):
-    """What a capital word of a template becomes; the first of each list are the common ones."""
+    """A random replacement for a capital word of a template; the first words of each list are the most frequent."""
     if symbol == "NAME":
         return names[int(len(names) * rng.random() ** 3)]
     if side:
@@ -149,7 +149,7 @@ def word(rng, symbol, side, label, names):
 
 
 def invented_names(rng, count=8000):
-    """Invented names of places, most of which a reader has never seen before, as in real reviews."""
+    """Invented names of places. As in real reviews, most names are rare."""
     names = {}
     while len(names) < count:
         names["".join(rng.choices(SYLLABLES, k=rng.randint(2, 4))) + rng.choice(["", "", "n", "r", "s"])] = None

@@ -293,12 +293,12 @@ def test_coco_features_match_the_option(coco):
 NUMBERS = "coco2014_captions.h5"
 BAD_COCO = {  # what is wrong: (file, its new content, message)
     "a cut file": ("train2014_vgg16_fc7_pca.h5", b"\x89HDF", "train2014.*cut short"),
-    "no data set": (NUMBERS, {}, "without train_captions"),
+    "no data set": (NUMBERS, {}, "has no train_captions"),
     "an unknown word": (NUMBERS, COCO | {"train_captions": [[1, 8, 2]] * 4}, "train has words 1 ... 8, .* 8 words"),
     "an unknown photo": (NUMBERS, COCO | {"val_image_idxs": [6] * 5}, "val has photos 6 ... 6, .* 6 photos"),
     "no <START>": (NUMBERS, COCO | {"val_captions": [[5, 4, 2]] * 5}, "val_captions .*<START>"),
-    "features of two sizes": ("val2014_vgg16_fc7_pca.h5", {"features": np.ones((6, 7))}, "different sizes"),
-    "other words": ("coco2014_vocab.json", b'{"idx_to_word": ["a", "dog"]}', "begins with .*<NULL>"),
+    "features of two sizes": ("val2014_vgg16_fc7_pca.h5", {"features": np.ones((6, 7))}, "differ in size"),
+    "other words": ("coco2014_vocab.json", b'{"idx_to_word": ["a", "dog"]}', "starts with .*<NULL>"),
     "few addresses": ("val2014_urls.txt", b"x\n", "val2014_urls.txt: names 1 photos"),
 }
 

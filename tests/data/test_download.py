@@ -116,7 +116,7 @@ def test_only_the_set_is_extracted_from_an_archive(server, tmp_path):
 
 
 REFUSED = {
-    "wrong hash": (lambda server: file(server, 64 * "0"), "file.bin: another file came"),
+    "wrong hash": (lambda server: file(server, 64 * "0"), "file.bin: is not the published file"),
     "404": (lambda server: file(server, name="gone"), "gone: the server answers 404 Not Found; see data/README.md"),
     "no server": (lambda _: Source("http://127.0.0.1:9/f", 10, {"f": "f"}), "9/f: cannot connect"),
     "cut archive": (lambda server: archive(server, {"top/a.txt": "a" * 5000}, cut=3000), "set.zip: gave a broken"),
@@ -136,13 +136,13 @@ def test_a_failed_download_leaves_existing_files_untouched(server, tmp_path, sou
 def test_only_force_replaces_existing_files(server, tmp_path, capsys):
     put(tmp_path / "set" / "mine.txt", b"mine")
     assert get(tmp_path, archive(server, {"top/a.txt": "a"})) == {"set/mine.txt": b"mine"}
-    assert server.requests == [] and "is there already; --force gets it again" in capsys.readouterr().out
+    assert server.requests == [] and "already there; --force gets it again" in capsys.readouterr().out
     assert get(tmp_path, archive(server, {"top/a.txt": "a"}), "--force") == {"set/a.txt": b"a"}
 
 
 def test_an_error_names_a_different_file_in_the_place(server, tmp_path):
     put(tmp_path / "deep" / "file.bin", b"cut short")
-    with pytest.raises(UserError, match="deep/file.bin: is not the file that was published; --force replaces it"):
+    with pytest.raises(UserError, match="deep/file.bin: is not the published file; --force replaces it"):
         get(tmp_path, file(server))
 
 

@@ -73,7 +73,7 @@ BROKEN = {
     "an empty file": ([], "line 1"),
     "a word without numbers": (["good"], "line 1: should be a word and the numbers"),
     "a header that does not fit": (["2 4", "good 1 2 3"], "line 2: 3 numbers after the word instead of 4"),
-    "word2vec's binary format": (["2 3", "good " + 12 * "\0"], "is word2vec's binary format"),
+    "word2vec's binary format": (["2 3", "good " + 12 * "\0"], "is in word2vec's binary format"),
 }
 
 

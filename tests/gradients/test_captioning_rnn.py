@@ -90,7 +90,7 @@ def test_errors_name_the_wrong_argument(cell):
         (FEATURES, np.where(CAPTIONS == 5, 9, CAPTIONS), IndexError, r"captions\[0, 2\] is 9"),
         (FEATURES[:2], CAPTIONS, ValueError, "captions has shape"),
         (FEATURES[:, :3], CAPTIONS, ValueError, "features has shape"),
-        (FEATURES, np.where(CAPTIONS == 1, 1, 0), ValueError, "no target but <NULL>"),
+        (FEATURES, np.where(CAPTIONS == 1, 1, 0), ValueError, "no target except <NULL>"),
     ):
         with pytest.raises(error, match=message):
             model.loss(features, captions)

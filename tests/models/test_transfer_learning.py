@@ -104,7 +104,7 @@ def test_resumed_training_equals_uninterrupted_training(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_is_a_user_error():
-    with pytest.raises(UserError, match="not finite any more; try a smaller learning rate"):
+    with pytest.raises(UserError, match="not finite; try a smaller learning rate"):
         toy_training(toy_model(), criterion=lambda scores, _: scores.sum() * torch.nan)
 
 
@@ -160,13 +160,13 @@ def test_visualize_model_shows_mistakes_first_up_to_half():
     photos[:, 0, 0, :2] = torch.tensor([[3.0, 0], [0, 2], [1, 0], [0, 1], [0.5, 0]])
     loader = torch.utils.data.DataLoader([*zip(photos, [0, 0, 1, 1, 1], strict=True)], 2)
     for most, shown in (
-        (4, ["WRONG: bee", "WRONG: ant", "right: bee", "right: ant"]),
-        (2, ["WRONG: bee", "right: bee"]),
+        (4, ["WRONG: bee", "WRONG: ant", "correct: bee", "correct: ant"]),
+        (2, ["WRONG: bee", "correct: bee"]),
     ):
         figure = tl.visualize_model(model, loader, ["ant", "bee"], "title", most)
         titles = [axes.get_title() for axes in figure.axes]
         assert [title.split(",")[0] for title in titles] == shown
-        assert titles[0].endswith("truth: ant") and "2 of 5 right" in figure.get_suptitle()
+        assert titles[0].endswith("truth: ant") and "2 of 5 correct" in figure.get_suptitle()
 
 
 def test_transforms_give_the_right_sizes_and_normalized_pixels():

@@ -109,6 +109,6 @@ def test_missing_or_broken_results_are_a_user_error(tmp_path, content):
     if content:
         add_run(tmp_path, "sentiment")
         (tmp_path / "sentiment" / "results.json").write_text(content)
-    with pytest.raises(UserError, match="results.json: broken; remove it" if content else "no results there; run a"):
+    with pytest.raises(UserError, match="results.json: broken; remove it" if content else "has no results; run a"):
         report.main([str(tmp_path)])
     assert not (tmp_path / "report.html").exists()

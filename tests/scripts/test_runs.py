@@ -127,12 +127,12 @@ def test_restart_ignores_the_unfinished_run(run_again):
 
 
 def test_a_changed_setting_starts_over_and_is_named(run_again):
-    assert "starting anew: the unfinished run had stylized.tv_weight = 0.02, now 5.0" in run_again("--tv-weight", 5).out
+    assert "starting over: the unfinished run had stylized.tv_weight = 0.02, now 5.0" in run_again("--tv-weight", 5).out
 
 
 def test_changed_code_starts_over(run_again, monkeypatch):
     monkeypatch.setattr(runs, "code_hash", lambda: "another")
-    assert "starting anew: the code has changed" in run_again().out
+    assert "starting over: the code has changed" in run_again().out
 
 
 def test_a_broken_checkpoint_is_a_one_line_error(run_again, tmp_path):
@@ -159,7 +159,7 @@ def test_two_runs_cannot_share_a_folder(run, tmp_path):
     args = type("Args", (), {"results": tmp_path, "quick": False, "seed": 0, "restart": False})
     with runs.Run("style_transfer", args, "data", "weights", {}):
         done = run()
-    assert done.status == 2 and "another run is busy" in done.err.splitlines()[-1]
+    assert done.status == 2 and "is in use by another run" in done.err.splitlines()[-1]
 
 
 def test_a_file_in_place_of_the_results_folder_is_kept(run, tmp_path):

@@ -5,6 +5,7 @@ colors and things of `lessons`, from filters that k-means finds. Each trains in 
 the same seed gives the same weights on any core count.
 """
 
+import json
 import multiprocessing
 import shutil
 import time
@@ -221,7 +222,7 @@ def pretrain(arch, files, seed, count, checkpoint, out):
     found, right = validate(training, network, *val)
     minutes = round((time.perf_counter() - started) / 60, 1)
     figures = {"val_accuracy": right, "val_predictions": fingerprint(found.tolist()), "minutes": minutes}
-    return {"arch": arch, "pictures": len(images), "epochs": count, **figures}
+    return {"arch": arch, "seed": seed, "pictures": len(images), "epochs": count, **figures}
 
 
 def main(argv=None):
@@ -247,7 +248,10 @@ def main(argv=None):
         jobs.append((arch, files, args.seed, args.epochs or training.epochs, unfinished / f"{arch}.pt", args.out))
     with multiprocessing.get_context("spawn").Pool(len(jobs)) as pool:
         runs = pool.starmap(pretrain, jobs, chunksize=1)
-    write_json(Path(args.out, "pretrain.json"), {"seed": args.seed, "classes": CLASSES, "runs": runs})
+    file = Path(args.out, "pretrain.json")  # keeps the figures of the network that is not trained now
+    known = json.loads(file.read_text(encoding="utf-8"))["runs"] if file.exists() else []
+    known = {run["arch"]: run for run in known + runs}
+    write_json(file, {"classes": CLASSES, "runs": list(known.values())})
     shutil.rmtree(unfinished, ignore_errors=True)
     print("\n".join(map(str, runs)))
 

@@ -74,7 +74,7 @@ class Creatures:
 
 
 class Lessons:
-    """SqueezeNet learns the textures, colours and things of `lessons`, from quarters of its maps.
+    """SqueezeNet learns the textures, colors and things of `lessons`, from quarters of its maps.
 
     Two of its first layers learn to tell them too, by a linear layer each that is not kept. A batch norm after every
     convolution is folded into it at the end.

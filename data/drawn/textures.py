@@ -1,7 +1,7 @@
 """Drawn textures: what the built-in SqueezeNet learns beside things.
 
-A pattern fills a plane of coordinates u, v, (H, W) each, in cells: it returns how much of a cell's colour covers the
-ground, 0..1, and a number for each cell, which chooses its colour. Marks are drawn with a pen, many to a picture.
+A pattern fills a plane of coordinates u, v, (H, W) each, in cells: it returns how much of a cell's color covers the
+ground, 0..1, and a number for each cell, which chooses its color. Marks are drawn with a pen, many to a picture.
 """
 
 import numpy as np
@@ -21,7 +21,7 @@ def number(u, v=-50):
     return (np.floor(u).astype(int) + 50) * 7919 + (np.floor(v).astype(int) + 50) * 104729
 
 
-ONE = number(0)  # of a pattern whose cells all have one colour
+ONE = number(0)  # of a pattern whose cells all have one color
 
 
 def off(u):

@@ -232,13 +232,13 @@ def draw_feather(pen, rng, kind):
     pen.line([(0, -0.95), (0, 1.05)], 0.04, shade(color, 0.6))
 
 
-THINGS = dict.fromkeys(WORMS, draw_worm) | {
+CREATURES = dict.fromkeys(INSECTS, draw_insect) | dict.fromkeys(WORMS, draw_worm) | {
     "snail": draw_snail, "fish": draw_fish, "flower": draw_flower, "leaf": draw_leaf, "mushroom": draw_mushroom,
     "star": draw_star, "crab": draw_crab, "feather": draw_feather,
 }  # fmt: skip
 
 TARGETS = ("ants", "bees")  # problem 1's classes, never used to train the built-in weights
-PRETRAINING = tuple(sorted({**INSECTS, **THINGS}.keys() - set(TARGETS)))  # the 25 classes of `data.drawn.pretrain`
+PRETRAINING = tuple(sorted(CREATURES.keys() - set(TARGETS)))  # the 25 classes of `data.drawn.pretrain`
 
 
 def draw_photo(kind, rng, size=160, half_length=(0.16, 0.42), off_center=0.25, litter=20):
@@ -253,7 +253,7 @@ def draw_photo(kind, rng, size=160, half_length=(0.16, 0.42), off_center=0.25, l
         layer = Image.new("RGBA", image.size)
         place = (0.5 + rng.uniform(-off_center, off_center, 2)) * large
         pen = Pen(layer, place, large * rng.uniform(*half_length), rng.uniform(0, 2 * np.pi))
-        (draw_insect if kind in INSECTS else THINGS[kind])(pen, rng, kind)
+        CREATURES[kind](pen, rng, kind)
         put(image, layer, rng)
     clutter(rng, image, int(rng.integers(1 + litter // 5)))  # in front of it
     return photograph(rng, image, size)

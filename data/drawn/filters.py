@@ -7,10 +7,9 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
-ACTIVE = 0.5  # the share of places at which a channel is above 0
-ROUNDS, PATCHES = 12, 40_000
+EDGES, COLORS = 40, 24  # the filters of the first layer
+PATCHES = 40_000  # for each layer
 LEVELS = {0: 1.5, 3: 6, 4: 30, 6: 250, 7: 90, 9: 100, 10: 20, 11: 13, 12: 1.3}  # mean squares by layer, as ImageNet's
 
 
@@ -21,21 +20,22 @@ def without_highest_frequency(weight):
     return project @ weight @ project
 
 
-def first_filters(edges=40, colors=24):
-    """Derivatives of grey, red-green and yellow-blue in all directions, then blurred colours, (N, 3, 3, 3)."""
+def first_filters():
+    """Derivatives of grey, red-green and yellow-blue in all directions, then blurred colors, (64, 3, 3, 3)."""
     low, slope = torch.tensor([1, 2, 1]) / 4, torch.tensor([-1, 0, 1]) / 2
     down, across, blur = torch.outer(slope, low), torch.outer(low, slope), torch.outer(low, low)
     axes = F.normalize(torch.tensor([[1.0, 1, 1], [1, -1, 0], [1, 1, -2]]), dim=1)
-    filters = []
-    for axis, count in zip(axes, (edges // 2, edges // 4, edges // 4), strict=True):
-        for angle in torch.arange(count) * 2 * math.pi / count:
-            filters.append(axis[:, None, None] * (angle.cos() * across + angle.sin() * down))
-    mixed = F.normalize(torch.randn(colors, 3), dim=1)
+    filters = [
+        axis[:, None, None] * (angle.cos() * across + angle.sin() * down)
+        for axis, count in zip(axes, (EDGES // 2, EDGES // 4, EDGES // 4), strict=True)
+        for angle in torch.arange(count) * 2 * math.pi / count
+    ]
+    mixed = F.normalize(torch.randn(COLORS, 3), dim=1)
     return torch.cat([torch.stack(filters), mixed[:, :, None, None] * blur])
 
 
 def patches(maps, side):
-    """PATCHES random squares of maps (N, C, H, W), (PATCHES, C * side * side)."""
+    """Random squares of maps (N, C, H, W), (PATCHES, C, side, side)."""
     n, _, height, width = maps.shape
     image = torch.randint(n, (PATCHES, 1, 1))
     row = torch.randint(height - side + 1, (PATCHES, 1, 1)) + torch.arange(side)[:, None]
@@ -47,7 +47,7 @@ def k_means(points, count):
     """`count` unit vectors, each the mean direction of the points (N, D) that are nearest to it."""
     points = F.normalize(points, dim=1)
     means = points[torch.randperm(len(points))[:count]]
-    for _ in range(ROUNDS):
+    for _ in range(12):
         nearest = (points @ means.T).argmax(1)
         sums = torch.zeros_like(means).index_add_(0, nearest, points)
         rare = torch.bincount(nearest, minlength=count) < 5
@@ -66,18 +66,17 @@ def squeeze(layer, maps):
 
 
 def expand(layer, maps):
-    """Makes a convolution the k-means of whitened patches of `maps`, above 0 at a share ACTIVE of all places."""
+    """Makes a convolution the k-means of whitened patches of `maps`, above 0 at half of all places."""
     points = patches(maps, layer.kernel_size[0])
     if layer.kernel_size == (3, 3):
         points = without_highest_frequency(points)
     points = points.flatten(1)
-    middle = points.mean(0)
     values, vectors = torch.linalg.eigh(torch.cov(points.T))
     scale = (values > 1e-6 * values[-1]) * (values.clamp(min=0) + 0.1 * values.mean()).rsqrt()
     whiten = vectors * scale @ vectors.T
-    weight = k_means((points - middle) @ whiten, layer.out_channels) @ whiten
+    weight = k_means((points - points.mean(0)) @ whiten, layer.out_channels) @ whiten
     found = points @ weight.T
-    threshold = found.quantile(1 - ACTIVE, 0)
+    threshold = found.quantile(0.5, 0)
     size = F.relu(found - threshold).square().mean(0).sqrt()
     layer.weight[:] = (weight / size[:, None]).view_as(layer.weight)
     layer.bias[:] = -threshold / size
@@ -91,8 +90,7 @@ def learn_filters(network, images):
     first.bias.zero_()
     maps = first(images)
     mean, spread = maps.mean((0, 2, 3)), maps.std((0, 2, 3))
-    threshold = torch.zeros(64)
-    threshold[40:] = mean[40:] + spread[40:] * (2 * torch.rand(24) - 1)  # of the colours
+    threshold = torch.cat([torch.zeros(EDGES), mean[EDGES:] + spread[EDGES:] * (2 * torch.rand(COLORS) - 1)])
     first.weight /= spread[:, None, None, None]
     first.bias[:] = -threshold / spread
     maps = F.relu(first(images))
@@ -107,30 +105,23 @@ def learn_filters(network, images):
 
 @torch.no_grad()
 def rescale(network, images):
-    """Gives every channel of `features` the same mean square on normalized images, by layer as in LEVELS.
+    """Gives every channel of `features` about the same mean square on normalized images, by layer as in LEVELS.
 
     The network still computes the same: what reads a channel is divided by the factor. Style losses then have the size
     for which the handout's weights are made, and no channel counts for nothing.
     """
-    writers = [network.features[0]]
-    for number, module in enumerate(network.features):
-        if hasattr(module, "squeeze"):
-            level(writers, [module.squeeze], LEVELS[source], network, images)
-            level([module.squeeze], [module.expand1x1, module.expand3x3], 1, network, images)
-            writers = [module.expand1x1, module.expand3x3]
-        if number == 0 or hasattr(module, "squeeze"):
-            source = number
-    level(writers, [network.classifier[1]], LEVELS[source], network, images)
+    fires = [(k, module) for k, module in enumerate(network.features) if hasattr(module, "squeeze")]
+    readers = iter([*(fire.squeeze for _, fire in fires), network.classifier[1]])
+    level(network.features[:1], [next(readers)], LEVELS[0], images)
+    for k, fire in fires:
+        maps, expands = network.features[:k](images), [fire.expand1x1, fire.expand3x3]
+        level([fire.squeeze], expands, 1, maps)
+        level(expands, [next(readers)], LEVELS[k], F.relu(fire.squeeze(maps)))
 
 
-def level(writers, readers, target, network, images):
-    """Scales the channels that `writers` make to a mean square of `target`, each by at most 4 times more than others."""
-    seen = []
-    hooks = [w.register_forward_hook(lambda _, __, out: seen.append(F.relu(out).square().mean((0, 2, 3)))) for w in writers]
-    network(images)
-    for hook in hooks:
-        hook.remove()
-    squares = torch.cat(seen)
+def level(writers, readers, target, maps):
+    """Scales the channels that `writers` make of `maps` to a mean square of `target`; weak ones stay weaker."""
+    squares = torch.cat([F.relu(writer(maps)).square().mean((0, 2, 3)) for writer in writers])
     factor = (squares / squares.mean()).clamp(1 / 16, 16).rsqrt()
     factor *= (target / (squares * factor**2).mean()).sqrt()
     for writer, part in zip(writers, factor.split([w.out_channels for w in writers]), strict=True):

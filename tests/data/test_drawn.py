@@ -7,14 +7,17 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from data import fingerprint
-from data.drawn import creatures, paintings, pretrain, scenes, sentences
+from data.drawn import creatures, filters, lessons, paintings, pretrain, scenes, sentences, textures
+from data.drawn.canvas import Pen
 from data.drawn.scenes import COLORS, GROUNDS, KINDS, LIGHTS, Scene, Thing
 from data.weights import build
 
 DRAW = {name: getattr(paintings, f"draw_{name}") for name in ("town", "mosaic", "lines", "strokes")}
-DRAW["scene"] = lambda rng, side: scenes.draw_scene(rng, side)[0]
+DRAW |= {"scene": lambda *at: scenes.draw_scene(*at)[0], "lesson": lambda rng, _: lessons.draw_lesson(rng, 0)[0]}
+DRAW |= {f"{name} texture": lambda *at, name=name: textures.draw_texture(name, *at)[0] for name in textures.TEXTURES}
 DRAW |= {kind: partial(creatures.draw_photo, kind) for kind in (*creatures.TARGETS, *creatures.PRETRAINING)}
 
 
@@ -24,7 +27,6 @@ def test_the_seed_decides_a_picture(name):
     assert (first == same).all() and (first != other).any()
 
 
-# captions are parsed and compared with the plan of their scene
 NOUNS = {word: kind for kind, row in KINDS.items() for names in row.names.split() for word in names.split("/")}
 SIZES = {"small": "small", "little": "small", "big": "big", "large": "big"}
 COUNTS = {"a": {1}, "one": {1}, "two": {2}, "a pair of": {2}, "three": {3}, "a group of": {3}, "some": {2, 3}}
@@ -117,27 +119,57 @@ def test_no_sentence_comes_twice():
     assert len(set(lines)) == len(lines) == 4000
 
 
+def test_labels_of_lessons_are_classes_of_their_groups():
+    labels = np.array([lessons.draw_lesson(np.random.default_rng(k), k)[1] for k in range(40)])
+    assert (labels >= -1).all() and (labels < list(lessons.GROUPS.values())).all()
+
+
+def test_no_thing_of_a_lesson_is_an_ant_or_a_bee(monkeypatch, rng):
+    monkeypatch.setattr(lessons, "CREATURES", {kind: creatures.CREATURES[kind] for kind in creatures.PRETRAINING})
+    for kind in range(lessons.KINDS):
+        lessons.draw_thing(Pen(Image.new("RGBA", (64, 64)), (32, 32), 20, 0), rng, kind)
+
+
+def test_smooth_filters_have_no_part_that_alternates():
+    weight, alternating = filters.without_highest_frequency(torch.randn(5, 3, 3)), torch.tensor([1.0, -1.0, 1.0])
+    assert (alternating @ weight).abs().max() < 1e-5 and (weight @ alternating).abs().max() < 1e-5
+
+
+@torch.no_grad()
 def test_folding_batch_norms_keeps_the_network_and_its_names():
     torch.manual_seed(0)
     network, images = pretrain.add_batch_norm(build("squeezenet1_1", 5)), torch.randn(8, 3, 64, 64)
-    with torch.no_grad():
-        network.train()(images)  # changes means and variances
-        before = network.eval()(images)
-        folded = pretrain.fold_batch_norm(network)
-        torch.testing.assert_close(folded(images), before, rtol=1e-4, atol=1e-5)
-    assert folded.state_dict().keys() == build("squeezenet1_1", 5).state_dict().keys()
+    network.train()(images)  # changes means and variances
+    before = network.eval()(images)
+    torch.testing.assert_close(pretrain.fold_batch_norm(network)(images), before, rtol=1e-4, atol=1e-5)
+    assert network.state_dict().keys() == build("squeezenet1_1", 5).state_dict().keys()
 
 
-def test_a_resumed_pretraining_gives_the_same_weights(tmp_path, monkeypatch, rng):
-    np.save(tmp_path / "noise.npy", rng.integers(256, size=(40, pretrain.SIDE, pretrain.SIDE, 3), dtype=np.uint8))
+@torch.no_grad()
+def test_rescaling_changes_levels_and_not_the_scores():
+    torch.manual_seed(0)
+    network, images = build("squeezenet1_1", 5).eval(), torch.randn(8, 3, 64, 64)
+    before = network(images)
+    filters.rescale(network, images)
+    torch.testing.assert_close(network(images), before, rtol=1e-3, atol=1e-4)
+    for layer, level in filters.LEVELS.items():
+        assert network.features[: layer + 1](images).relu().square().mean().item() == pytest.approx(level, rel=1e-3)
+
+
+@pytest.mark.parametrize("arch", pretrain.TRAININGS)
+def test_a_resumed_pretraining_gives_the_same_weights(tmp_path, monkeypatch, arch):
+    monkeypatch.setattr(filters, "PATCHES", 600)
+    pictures = zip(*(pretrain.TRAININGS[arch].draw(0, k) for k in range(40)), strict=True)
+    images, labels = (torch.from_numpy(np.stack(part)) for part in pictures)
+    torch.save((images[:, ::2, ::2].permute(0, 3, 1, 2), labels.long()), tmp_path / "pictures.pt")  # small: faster
 
     def teach(name):
         folder = tmp_path / name
-        pretrain.pretrain("shufflenet_v2_x0_5", [tmp_path / "noise.npy"] * 2, 0, 2, folder / "saved.pt", folder)
-        return (folder / "shufflenet_v2_x0_5.pth").read_bytes()
+        pretrain.pretrain(arch, [tmp_path / "pictures.pt"] * 2, 0, 2, folder / "saved.pt", folder)
+        return (folder / f"{arch}.pth").read_bytes()
 
     with monkeypatch.context() as patch, pytest.raises(StopIteration):
-        results = iter([torch.zeros(40)])  # of one epoch
-        patch.setattr(pretrain, "predict", lambda *_: next(results))
+        results = iter([(None, 0.5)])  # of one epoch
+        patch.setattr(pretrain, "validate", lambda *_: next(results))
         teach("stopped")
     assert teach("stopped") == teach("undisturbed")

@@ -41,6 +41,7 @@ for style in mosaic lines strokes; do
         --content "$drawings/town.png" --style "$drawings/$style.png"
 done
 
+case style_transfer-judge in *"$part"*) "$python" docs/judge.py "$data" ;; esac
 run style_transfer-real "composition_vii-curves the_scream-curves starry_night-curves" style_transfer --data "$data"
 run sentiment-real "learning_curves test_accuracy" sentiment --data "$data" --seeds 0 1 2
 mkdir -p results/docs/sentences # without word vectors

@@ -176,7 +176,7 @@ def style_transfer(
 
     content_image, style_image: file names or PIL images. image_size, style_size: their shorter sides in pixels.
     content_layer, style_layers: indices of modules in SqueezeNet's `features`, 0 to 12. init_random: start from uniform
-    noise instead of the content. steps: with the handout's 200, the learning rate falls from 3.0 to 0.1 at step 180 and
+    noise instead of the content. steps: with the handout's 200, the learning rate falls to 0.1 at step 180 and
     the normalized pixels are clamped to ±1.5 before steps 0 to 189; for other numbers these steps scale in proportion.
     jitter: each step shifts the network's input at random by up to this many pixels, which hides the network's grid.
     network: a SqueezeNet (default: from `data.weights`). seed, checkpoint: as in `common.run.epochs`.
@@ -205,17 +205,17 @@ def style_transfer(
                 on_the_way[step] = torch.from_numpy(np.array(to_picture(image)))
             optimizer.param_groups[0]["lr"] = learning_rate if step < steps * 9 // 10 else 0.1  # 180 of 200
             shift = tuple(torch.randint(-jitter, jitter + 1, (2,)).tolist())
-            note(history, take_step(image, optimizer, functools.partial(losses, shift=shift)), bar, label)
+            note(history, take_step(image, optimizer, losses, shift), bar, label)
         with torch.no_grad():
             note(history, losses(image), bar, label)
     history["total"] = [sum(values) for values in zip(*(history[key] for key in TERMS), strict=True)]
     return to_picture(image), history, {step: Image.fromarray(p.numpy()) for step, p in on_the_way.items()}
 
 
-def take_step(image, optimizer, losses):
-    """One step of `optimizer` on the sum of `losses(image)`; returns the losses before it."""
+def take_step(image, optimizer, losses, shift=(0, 0)):
+    """One step of `optimizer` on the sum of `losses(image, shift)`; returns the losses before it."""
     optimizer.zero_grad()
-    terms = losses(image)
+    terms = losses(image, shift)
     sum(terms.values()).backward()
     optimizer.step()
     return terms
@@ -280,7 +280,7 @@ def paint(run, jobs, args, network, device):
         for step, image in stages.items():
             file = f"{name}.png" if step == args.steps else f"{name}-after_{step:03d}.png"
             run.picture(image, file, f"{title}, after {step} steps", "In full resolution.")
-        caption = "After a noisy start the style loss falls by orders of magnitude, and the content loss levels off."
+        caption = "The style loss falls by orders of magnitude; the content loss levels off."
         run.figure(plot_curves(history, f"{title}\n{about}"), f"{name}-curves.png", f"Learning curve, {title}", caption)
         ends = [history["total"][0], *(history[key][-1] for key in ("total", *TERMS))]
         ends = [f"{value:,.0f}" if value >= 1000 else f"{value:.4g}" for value in ends]
@@ -296,7 +296,7 @@ def paint(run, jobs, args, network, device):
     caption = "The result has the objects of the content in the colors and strokes of the style."
     run.figure(figure, "sheet.png", "Content, style and result", caption)
     figure = plots.picture_grid(*zip(*ways, strict=True), f"Intermediate pictures\n{about}", columns=len(way))
-    caption = "The first steps are too large and give noise; the strokes form later."
+    caption = "The strokes form step by step."
     run.figure(figure, "on_the_way.png", "Intermediate pictures", caption)
     run.finish(metrics, ["picture", "pixels", "total at the start", "total in the end", *TERMS], rows)
 

@@ -99,17 +99,17 @@ def test_each_step_zeroes_the_gradients_first():
     image = torch.zeros(1, requires_grad=True)
     optimizer = torch.optim.SGD([image], lr=1.0)
     for _ in range(2):
-        st.take_step(image, optimizer, lambda image: {"content": 2 * image.sum(), "style": image.sum()})
+        st.take_step(image, optimizer, lambda image, shift: {"content": 2 * image.sum(), "style": image.sum()})
     assert image.item() == -6
 
 
 def test_learning_rates_and_clamping_follow_the_handout(network, monkeypatch):
     rates, largest, take_step = [], [], st.take_step
 
-    def watched(image, optimizer, losses):
+    def watched(image, optimizer, *losses):
         rates.append(optimizer.param_groups[0]["lr"])
         largest.append(image.abs().max().item())
-        return take_step(image, optimizer, losses)
+        return take_step(image, optimizer, *losses)
 
     monkeypatch.setattr(st, "take_step", watched)
     st.style_transfer(noise(30, 20), noise(30, 20, 1), **{**SETTING, "image_size": 20}, steps=200, network=network)

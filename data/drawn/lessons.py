@@ -1,7 +1,7 @@
 """The pictures from which the built-in SqueezeNet learns: a texture, or one to three things in a quarter each.
 
 A quarter's labels are a class of each of GROUPS, -1 where there is none to learn. The things are the creatures of
-`creatures.PRETRAINING` and invented ones: no picture shows ants, bees, or a thing, a ground or a light of `scenes`.
+`creatures.PRETRAINING` and invented ones: no picture shows ants or bees, or is drawn by `scenes` or `paintings`.
 """
 
 import functools

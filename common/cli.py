@@ -83,7 +83,8 @@ def number(low, kind=int, below=float("inf")):
     def convert(text):
         value = kind(text)
         if not low <= value < below:  # also rejects NaN
-            raise argparse.ArgumentTypeError(f"must be at least {low} and below {below}, got {text}")
+            bound = f"below {below}" if value >= below else f"at least {low}"
+            raise argparse.ArgumentTypeError(f"must be {bound}, got {text}")
         return value
 
     convert.__name__ = kind.__name__  # for argparse's "invalid int value"

@@ -37,12 +37,12 @@ def open_photo(path):
                 ImageOps.exif_transpose(image, in_place=True)
                 return _as_rgb(image)
     except FileNotFoundError:
-        raise UserError(f"{path}: no such picture") from None
+        raise UserError(f"{path}: no such picture; check the name") from None
     except Image.UnidentifiedImageError:
         with open(path, "rb") as file:
             phone = file.read(12)[4:] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc")
         what = "a HEIC photo, as phones take them" if phone else "not a picture that Pillow can read"
-        raise UserError(f"{path}: {what}; save it as JPEG, or remove it") from None
+        raise UserError(f"{path}: {what}; save it again as JPEG or PNG, or remove it") from None
     except MemoryError:
         raise
     except Exception as error:  # Pillow raises many kinds of errors for broken files

@@ -125,10 +125,10 @@ def make_losses(layers, content, style, content_layer, content_weight, style_lay
         feats = extract_features(style, layers)
         style_targets = [gram_matrix(feats[layer]) for layer in style_layers]
 
-    @functools.cache
+    @functools.lru_cache(maxsize=1)  # one target for all steps without jitter
     @torch.no_grad()
     def content_target(shift):
-        return extract_features(content.roll(shift, (2, 3)), layers)[content_layer]
+        return extract_features(content.roll(shift, (2, 3)), layers[: content_layer + 1])[-1]
 
     def losses(image, shift=(0, 0)):
         feats = extract_features(image.roll(shift, (2, 3)), layers)
@@ -176,8 +176,8 @@ def style_transfer(
 
     content_image, style_image: file names or PIL images. image_size, style_size: their shorter sides in pixels.
     content_layer, style_layers: indices of modules in SqueezeNet's `features`, 0 to 12. init_random: start from uniform
-    noise instead of the content. steps: with the handout's 200, the learning rate falls to 0.1 at step 180 and
-    the normalized pixels are clamped to ±1.5 before steps 0 to 189; for other numbers these steps scale in proportion.
+    noise instead of the content. steps: with the handout's 200, Adam's `learning_rate` falls to 0.1 at step 180
+    and the normalized pixels are clamped to ±1.5 before steps 0 to 189; other numbers scale these steps in proportion.
     jitter: each step shifts the network's input at random by up to this many pixels, which hides the network's grid.
     network: a SqueezeNet (default: from `data.weights`). seed, checkpoint: as in `common.run.epochs`.
     Returns a PIL image; lists of steps + 1 losses: content, style, tv, total; and {step: PIL image} after
@@ -261,8 +261,10 @@ def plan(content, style, preset, data, cache):
 def choose_setting(preset, builtin, given):
     """The settings of a preset for ImageNet's or the built-in weights; the values in `given` replace its own."""
     setting = PRESETS[preset] | (BUILTIN_PRESETS[preset] if builtin else {}) | given
-    if len(setting["style_layers"]) != len(setting["style_weights"]):
-        raise UserError("--style-layers, --style-weights: give one weight for each layer")
+    chosen, count = setting["style_layers"], len(setting["style_weights"])
+    if len(chosen) != count:
+        layers = " ".join(map(str, chosen))
+        raise UserError(f"--style-layers {layers}, but {count} --style-weights: give both, one weight for each layer")
     return setting
 
 

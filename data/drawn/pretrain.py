@@ -199,8 +199,9 @@ def pretrain(arch, files, seed, count, checkpoint, out):
     network, heads = training.build(arch, images)
     optimizer = torch.optim.AdamW([*network.parameters(), *heads.parameters()], lr=training.rate, weight_decay=0.02)
     batches = len(images) // 32
-    schedule = {"total_steps": count * batches, "pct_start": training.warm}
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, training.rate, **schedule)
+    steps, warm = count * batches, training.warm
+    warm += 1e-9 * (steps * warm == 1)  # OneCycleLR divides by steps * warm - 1
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, training.rate, total_steps=steps, pct_start=warm)
     parts = {"network": network, "heads": heads, "optimizer": optimizer, "scheduler": scheduler}
     for epoch in epochs(count, seed, checkpoint, **parts):
         seed_all(seed, arch, epoch)  # each network its own random numbers

@@ -11,6 +11,7 @@ REPO = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPO))
 
 import style_transfer as st  # noqa: E402
+from common.cli import Parser, UserError, run_main  # noqa: E402
 from common.run import write_json  # noqa: E402
 from data import styles, weights  # noqa: E402
 from data.images import open_photo  # noqa: E402
@@ -18,8 +19,14 @@ from data.images import open_photo  # noqa: E402
 RESULTS = REPO / "results" / "docs"
 
 
-def main(data):
-    layers = st.feature_layers(weights.load(st.ARCH, data).network(), 7)
+def main(argv=None):
+    parser = Parser(prog="python docs/judge.py", description=(__doc__ or "").partition(": ")[2].partition("\n")[0])
+    parser.add_argument("data", metavar="DATA", help="folder with the real data")
+    data = parser.parse_args(argv).data
+    pretrained = weights.load(st.ARCH, data)
+    if pretrained.builtin:
+        raise UserError(f"{data}: has no ImageNet weights; get them: python -m data.download weights --data {data}")
+    layers = st.feature_layers(pretrained.network(), 7)
     pictures, judged = styles.load("builtin", RESULTS / "cache"), {}
     for preset, path in pictures.styles.items():
         setting = dict(st.PRESETS[preset])
@@ -44,4 +51,4 @@ def main(data):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    run_main(main)

@@ -27,9 +27,8 @@ def imports(path):
     names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
-            names |= {
-                f"{node.module}.{a.name}" if node.module in ("common", "data") else node.module for a in node.names
-            }
+            ours = node.module in ("common", "data")
+            names |= {f"{node.module}.{alias.name}" if ours else node.module for alias in node.names}
     return {name for name in names if name.partition(".")[0] not in sys.stdlib_module_names}
 
 

@@ -57,9 +57,8 @@ def test_our_files_get_all_points(student, command):
 def test_bleu_without_its_nltk_import_passes(student):
     score = "nltk.translate.bleu_score.sentence_bleu([a], b, weights=[1])"
     words = "[w for w in text.split() if w not in ('<START>', '<END>', '<UNK>')]"
-    (student / "bleu_utils.py").write_text(
-        f"def BLEU_score(a, b):\n    a, b = ({words} for text in (a, b))\n    return {score}\n"
-    )
+    code = f"def BLEU_score(a, b):\n    a, b = ({words} for text in (a, b))\n    return {score}\n"
+    (student / "bleu_utils.py").write_text(code)
     assert grade.ask(student, "BLEU_score", 20)["failure"] is None
 
 

@@ -68,10 +68,8 @@ def test_captions_are_grouped_by_photo(folder):
     (folder / TOKENS).write_text("\n".join(lines[1::2] + lines[:-3:2]) + "\n")  # without test1.png#0
     found = read(folder)
     assert found.image_idxs["val"].tolist() == [0, 0, 1, 1, 2, 2] and found.image_idxs["test"].tolist() == [0, 0, 1]
-    assert found.references["test"] == [
-        ["there is a square and it 's test".split(), ["a", "square"]],
-        ["there is a ball and it 's test".split()],
-    ]
+    square, ball = (f"there is a {thing} and it 's test".split() for thing in ("square", "ball"))
+    assert found.references["test"] == [[square, ["a", "square"]], [ball]]
     there, is_, a, square, *and_it_s = map(found.idx_to_word.index, "there is a square and it 's".split())
     first, second = [START, there, is_, a, square, *and_it_s, UNK, END], [START, a, square, END, *[NULL] * 6]
     assert found.captions["test"][:2].tolist() == [first, second] and found.captions["test"].dtype == np.int32

@@ -51,9 +51,8 @@ def test_loss_and_gradients_match_pytorch(cell, word_dropout):
 def test_word_dropout_replaces_input_words_by_unk(cell):
     model, twin = model_of(cell), model_of(cell)
     keep = [WORDS["<START>"], WORDS["<UNK>"]]
-    twin.params["W_embed"] = np.where(
-        np.isin(range(len(WORDS)), keep)[:, None], twin.params["W_embed"], twin.params["W_embed"][3]
-    )
+    kept, embed = np.isin(range(len(WORDS)), keep)[:, None], twin.params["W_embed"]
+    twin.params["W_embed"] = np.where(kept, embed, embed[3])
     loss, _ = model.loss(FEATURES, CAPTIONS, np.random.default_rng(0), word_dropout=1.0)
     assert loss == pytest.approx(twin.loss(FEATURES, CAPTIONS)[0], rel=1e-12) != model.loss(FEATURES, CAPTIONS)[0]
 

@@ -17,11 +17,7 @@ E = math.exp
 # name: [(hypothesis, references), ...], brevity penalty, (p1, p1·p2, p1·p2·p3, p1·p2·p3·p4)
 BY_HAND = {
     # Papineni's example: "the" occurs at most twice in a reference: 2 of 7 match; none of the 6 bigrams does
-    "clipped": (
-        [("the the the the the the the", ["the cat is on the mat", "there is a cat on the mat"])],
-        1,
-        (F(2, 7), 0, 0, 0),
-    ),
+    "clipped": ([("the " * 7, ["the cat is on the mat", "there is a cat on the mat"])], 1, (F(2, 7), 0, 0, 0)),
     # the last word is wrong: p = 4/5, 3/4, 2/3, 1/2
     "one word wrong": ([("a b c d e", ["a b c d f"])], 1, (F(4, 5), F(3, 5), F(2, 5), F(1, 5))),
     # all n-grams match; c = 4, r = 6: exp(1 - 6/4)
@@ -170,13 +166,11 @@ def test_evaluate_model_draws_n_captions_without_replacement(given):
     assert model.batches == [sorted(photos[drawn])]
 
 
-@pytest.mark.parametrize(
-    "split, n, message", [("tset", 5, "'tset'.*'val'"), ("empty", 5, "'empty'"), ("val", 0, "n is 0")]
-)
-def test_a_wrong_split_or_n_raises_a_value_error(split, n, message):
+@pytest.mark.parametrize("split, n, words", [("tset", 5, "'tset'.*'val'"), ("no", 5, "'no'"), ("val", 0, "n is 0")])
+def test_a_wrong_split_or_n_raises_a_value_error(split, n, words):
     data = make_data([[4, 4]], [0])
-    data.captions["empty"] = data.captions["val"][:0]
-    with pytest.raises(ValueError, match=message):
+    data.captions["no"] = data.captions["val"][:0]
+    with pytest.raises(ValueError, match=words):
         evaluate_model(Model(data.captions["val"]), data, split, n)
 
 

@@ -103,18 +103,28 @@ def test_each_step_zeroes_the_gradients_first():
     assert image.item() == -6
 
 
-def test_learning_rates_and_clamping_follow_the_handout(network, monkeypatch):
-    rates, largest, take_step = [], [], st.take_step
+@pytest.mark.parametrize("given, rate, jitter", [({}, 3.0, 0), ({"learning_rate": 2.0, "jitter": 1}, 2.0, 1)])
+def test_rates_clamping_and_shifts_follow_the_setting(network, monkeypatch, given, rate, jitter):
+    rates, largest, shifts, take_step = [], [], set(), st.take_step
 
-    def watched(image, optimizer, *losses):
+    def watched(image, optimizer, losses, shift):
+        shifts.update(shift)
         rates.append(optimizer.param_groups[0]["lr"])
         largest.append(image.abs().max().item())
-        return take_step(image, optimizer, *losses)
+        return take_step(image, optimizer, losses, shift)
 
     monkeypatch.setattr(st, "take_step", watched)
-    st.style_transfer(noise(30, 20), noise(30, 20, 1), **{**SETTING, "image_size": 20}, steps=200, network=network)
-    assert rates == [3.0] * 180 + [0.1] * 20
+    st.style_transfer(noise(30, 20), noise(30, 20, 1), **{**SETTING, "image_size": 20}, **given, network=network)
+    assert rates == [rate] * 180 + [0.1] * 20 and shifts == set(range(-jitter, jitter + 1))
     assert max(largest[:190]) <= 1.5 < largest[190]
+
+
+def test_jitter_shifts_the_picture_and_the_content_alike(network):
+    image, content, style = torch.randn(3, 1, 3, 40, 40)
+    layers, by = st.feature_layers(network, 4), ((5, -2), (2, 3))
+    contents = content, content.roll(*by)
+    losses, moved = (st.make_losses(layers, part, style, 3, 1.0, [1], [1e3], 0.0) for part in contents)
+    assert losses(image, by[0]) == moved(image.roll(*by)) != losses(image)
 
 
 def test_initial_noise_depends_only_on_the_seed(network):

@@ -159,10 +159,8 @@ def test_visualize_model_shows_mistakes_first_up_to_half():
     photos = torch.zeros(5, 3, 5, 5)
     photos[:, 0, 0, :2] = torch.tensor([[3.0, 0], [0, 2], [1, 0], [0, 1], [0.5, 0]])
     loader = torch.utils.data.DataLoader([*zip(photos, [0, 0, 1, 1, 1], strict=True)], 2)
-    for most, shown in (
-        (4, ["WRONG: bee", "WRONG: ant", "correct: bee", "correct: ant"]),
-        (2, ["WRONG: bee", "correct: bee"]),
-    ):
+    wanted = {4: ["WRONG: bee", "WRONG: ant", "correct: bee", "correct: ant"], 2: ["WRONG: bee", "correct: bee"]}
+    for most, shown in wanted.items():
         figure = tl.visualize_model(model, loader, ["ant", "bee"], "title", most)
         titles = [axes.get_title() for axes in figure.axes]
         assert [title.split(",")[0] for title in titles] == shown

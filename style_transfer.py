@@ -128,7 +128,7 @@ def make_losses(layers, content, style, content_layer, content_weight, style_lay
     @functools.lru_cache(maxsize=1)  # one target for all steps without jitter
     @torch.no_grad()
     def content_target(shift):
-        return extract_features(content.roll(shift, (2, 3)), layers[: content_layer + 1])[-1]
+        return layers[: content_layer + 1](content.roll(shift, (2, 3)))
 
     def losses(image, shift=(0, 0)):
         feats = extract_features(image.roll(shift, (2, 3)), layers)

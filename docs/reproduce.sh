@@ -53,7 +53,7 @@ run transfer_learning-real-seed1 "" transfer_learning --data "$data" --seed 1
 run transfer_learning-real-seed2 "" transfer_learning --data "$data" --seed 2
 run image_captioning-full-real-rnn "" image_captioning --full --cells rnn --data "$data"
 run image_captioning-full-real-lstm "" image_captioning --full --cells lstm --data "$data"
-PYTHONPATH=. "$python" - << 'END' # the learning curves of both, side by side
+case image_captioning-full-real in *"$part"*) PYTHONPATH=. "$python" - << 'END' ;; esac # both curves, side by side
 import json, image_captioning, common.plots
 
 saved = [json.load(open(f"docs/image_captioning-full-real-{cell}.json")) for cell in ("rnn", "lstm")]

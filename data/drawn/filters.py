@@ -21,7 +21,7 @@ def without_highest_frequency(weight):
 
 
 def first_filters():
-    """Derivatives of grey, red-green and yellow-blue in all directions, then blurred colors, (64, 3, 3, 3)."""
+    """Derivatives of gray, red-green and yellow-blue in all directions, then blurred colors, (64, 3, 3, 3)."""
     low, slope = torch.tensor([1, 2, 1]) / 4, torch.tensor([-1, 0, 1]) / 2
     down, across, blur = torch.outer(slope, low), torch.outer(low, slope), torch.outer(low, low)
     axes = F.normalize(torch.tensor([[1.0, 1, 1], [1, -1, 0], [1, 1, -2]]), dim=1)

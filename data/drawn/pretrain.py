@@ -234,7 +234,7 @@ def main(argv=None):
     add("--pictures", type=number(32), help="drawings to train on (12,000 for ShuffleNet, 24,000 for SqueezeNet)")
     add("--epochs", type=number(1), help="passes over the drawings (26 for ShuffleNet, 16 for SqueezeNet)")
     add("--only", choices=TRAININGS, help="train one of the two networks")
-    add("--restart", action="store_true", help="do not resume an unfinished run; begin anew")
+    add("--restart", action="store_true", help="start over instead of resuming an unfinished run")
     add_seed_flag(parser)
     args = parser.parse_args(argv)
 

@@ -99,7 +99,7 @@ def test_all_things_lie_within_the_picture_and_apart(described):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_thing_shows_its_colour_where_the_plan_says(kind, monkeypatch):
+def test_a_thing_shows_its_color_where_the_plan_says(kind, monkeypatch):
     monkeypatch.setattr(scenes, "photograph", lambda rng, image, size: image)
     color = KINDS[kind].colors.split()[0]
     plans = [Scene("street", "plain", 0.5, t) for t in ((Thing(kind, color, "big", 0.2, "air", ((0.4, 0.6),)),), ())]
